@@ -1,0 +1,92 @@
+//! What a daemon answers on D-Bus.
+
+use std::fs::File;
+
+use tokio::sync::broadcast;
+
+use crate::model::{BoardView, Change, JobView, NodeView, Why};
+
+/// A daemon, as [`serve`](super::serve) asks it. Clones are the same daemon.
+///
+/// A job is named by its id, its derivation, or a unique part of one, a board by its id or name:
+/// whatever the daemon understands. Everything is answered at once, from what the daemon knows.
+pub trait NodeControl: Clone + Send + Sync + 'static {
+    /// This node.
+    fn node(&self) -> impl Future<Output = NodeView> + Send;
+
+    /// The boards that this node knows.
+    fn boards(&self) -> impl Future<Output = Vec<BoardView>> + Send;
+
+    /// The jobs, ended ones that are still remembered included.
+    fn jobs(&self) -> impl Future<Output = Vec<JobView>> + Send;
+
+    /// Why a job is where it is.
+    fn why(&self, job: &str) -> impl Future<Output = Result<Why, ControlError>> + Send;
+
+    /// A job's log.
+    fn job_log(&self, job: &str) -> impl Future<Output = Result<JobLog, ControlError>> + Send;
+
+    /// Lets this node, or a board, begin no more jobs.
+    fn drain(&self, board: Option<&str>) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Lets this node, or a board, begin jobs again.
+    fn resume(&self, board: Option<&str>) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Ends a job that waits or runs.
+    fn cancel(&self, job: &str) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// What changes from now on.
+    fn changes(&self) -> broadcast::Receiver<Change>;
+}
+
+/// A job's log, open for reading at its start.
+#[derive(Debug)]
+pub struct JobLog {
+    /// The file: plain text, which grows while the job runs.
+    pub file: File,
+    /// Whether the job had not ended when the file was opened.
+    pub running: bool,
+}
+
+/// Why a daemon did not do what was asked; the text is for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such job, board or log, or it is not clear which one is meant.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl ControlError {
+    const NOT_FOUND: &str = "org.roost.Error.NotFound";
+    const FAILED: &str = "org.roost.Error.Failed";
+
+    /// The error that a reply with this name and text stands for.
+    pub(super) fn from_reply(name: &str, text: &str) -> Option<Self> {
+        match name {
+            Self::NOT_FOUND => Some(Self::NotFound(text.to_owned())),
+            Self::FAILED => Some(Self::Failed(text.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl zbus::DBusError for ControlError {
+    fn create_reply(&self, call: &zbus::message::Header<'_>) -> zbus::Result<zbus::Message> {
+        zbus::Message::error(call, self.name())?.build(&self.to_string())
+    }
+
+    fn name(&self) -> zbus::names::ErrorName<'_> {
+        zbus::names::ErrorName::from_static_str_unchecked(match self {
+            Self::NotFound(_) => Self::NOT_FOUND,
+            Self::Failed(_) => Self::FAILED,
+        })
+    }
+
+    fn description(&self) -> Option<&str> {
+        let (Self::NotFound(text) | Self::Failed(text)) = self;
+        Some(text)
+    }
+}

@@ -1,0 +1,120 @@
+//! Views as D-Bus dictionaries (`a{sv}`). Their keys are those of `--json`; what is not known is
+//! left out, and a reader ignores keys that it does not know.
+
+use std::collections::BTreeSet;
+
+use zbus::zvariant::{DeserializeDict, SerializeDict, Type};
+
+use crate::model::{BoardView, JobView, NodeView, Reach};
+
+/// A [`NodeView`].
+#[derive(Debug, SerializeDict, DeserializeDict, Type)]
+#[zvariant(signature = "dict")]
+pub(super) struct NodeDict {
+    id: String,
+    name: String,
+    version: String,
+    board: String,
+    systems: Vec<String>,
+    emulated: Vec<String>,
+    features: BTreeSet<String>,
+    slots: u32,
+    cores: u32,
+    mem_mib: u64,
+    running: u32,
+    queued: u32,
+    draining: bool,
+    trouble: String,
+    temperature_mc: Option<i32>,
+    nix_version: String,
+}
+
+/// A [`BoardView`].
+#[derive(Debug, SerializeDict, DeserializeDict, Type)]
+#[zvariant(signature = "dict")]
+pub(super) struct BoardDict {
+    node: NodeDict,
+    addresses: Vec<String>,
+    port: u16,
+    host_key: Option<String>,
+    reach: String,
+    reason: String,
+    ours: u32,
+}
+
+/// A [`JobView`].
+#[derive(Debug, SerializeDict, DeserializeDict, Type)]
+#[zvariant(signature = "dict")]
+pub(super) struct JobDict {
+    id: String,
+    name: String,
+    drv_path: String,
+    system: String,
+    state: String,
+    node: Option<String>,
+    client: String,
+    attached: u32,
+    accepted_s: u64,
+    started_s: Option<u64>,
+    ended_s: Option<u64>,
+    reason: String,
+}
+
+/// Both ways between two types with the same fields.
+macro_rules! same_fields {
+    ($one:ident, $other:ident, $($field:ident)+) => {
+        impl From<$one> for $other {
+            fn from($one { $($field),+ }: $one) -> Self {
+                Self { $($field),+ }
+            }
+        }
+
+        impl From<$other> for $one {
+            fn from($other { $($field),+ }: $other) -> Self {
+                Self { $($field),+ }
+            }
+        }
+    };
+}
+
+same_fields! {
+    NodeView, NodeDict,
+    id name version board systems emulated features slots cores mem_mib running queued draining
+    trouble temperature_mc nix_version
+}
+
+same_fields! {
+    JobView, JobDict,
+    id name drv_path system state node client attached accepted_s started_s ended_s reason
+}
+
+impl From<BoardView> for BoardDict {
+    fn from(board: BoardView) -> Self {
+        let BoardView { node, addresses, port, host_key, reach, reason, ours } = board;
+        let reach = reach_word(reach).to_owned();
+        Self { node: node.into(), addresses, port, host_key, reach, reason, ours }
+    }
+}
+
+impl From<BoardDict> for BoardView {
+    fn from(board: BoardDict) -> Self {
+        let BoardDict { node, addresses, port, host_key, reach, reason, ours } = board;
+        let reach = reach_of(&reach);
+        Self { node: node.into(), addresses, port, host_key, reach, reason, ours }
+    }
+}
+
+const fn reach_word(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Pending => "pending",
+        Reach::Connecting => "connecting",
+        Reach::Up => "up",
+        Reach::Away => "away",
+    }
+}
+
+/// The reach that a word stands for; one that a later daemon may have is as good as away.
+fn reach_of(word: &str) -> Reach {
+    let known = [Reach::Pending, Reach::Connecting, Reach::Up];
+    known.into_iter().find(|reach| reach_word(*reach) == word).unwrap_or(Reach::Away)
+}

@@ -1,0 +1,19 @@
+//! Our D-Bus interface: what a daemon serves on the system bus, and how the commands ask it.
+//!
+//! `org.roost.Node1` is documented in `docs/dbus.md`. Who may do what is decided by the bus, with
+//! the policy file `share/dbus-1/system.d/org.roost.Node1.conf`: everyone may read, root and group
+//! `roost` may act.
+
+mod client;
+mod control;
+mod dict;
+pub(crate) mod link;
+mod node;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Client, ClientError, Notice, Notices};
+pub use control::{ControlError, JobLog, NodeControl};
+pub use link::SystemBus;
+pub use service::serve;

@@ -1,0 +1,257 @@
+//! What can be typed after `roost`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::names;
+
+const EXAMPLES: &str = "\
+Examples:
+  roost status                     the boards, what they run, and what is wrong with the others
+  roost jobs                       what is waiting and running
+  roost why hello-2.12             where that build is, and why there
+  roost logs -f hello-2.12         its log, followed to the end
+  roost drain rock5                give rock5 nothing new; what it runs goes on
+  roost doctor                     check this machine, with a fix for whatever is wrong
+
+Exit status:
+  0  done
+  1  the command failed, or `doctor` found something that does not work
+  2  wrong use
+  3  the roost daemon does not answer
+  4  no such job or board, or more than one";
+
+/// Turns boards into native Nix builders that find their users by themselves.
+#[derive(Debug, Parser)]
+#[command(name = "roost", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Ask the daemon.
+    #[command(flatten)]
+    Ask(Ask),
+
+    /// Print the lines that tell Nix of the boards.
+    #[command(after_help = "\
+Without --direct these are the lines this machine's Nix uses: each stands for every board of its
+kind, and leads to the roost daemon, which chooses.
+
+With --direct there is one plain line a board, for Hydra and for machines without roost. The machine
+that uses a line logs in with a key of its own, which must be in the board's authorized_keys; the
+third field may name it.
+
+Examples:
+  roost machines
+  roost machines --direct | ssh root@hydra 'cat > /etc/nix/machines'")]
+    Machines(Machines),
+
+    /// Check whether roost can work here, with a fix for whatever is wrong.
+    #[command(after_help = "\
+Run it as root: some facts are root's alone, and checks that lack them are skipped.")]
+    Doctor {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = names::CONFIG_FILE)]
+        config: PathBuf,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+
+    /// Check a configuration file and print what it amounts to.
+    CheckConfig {
+        /// The file; if it is not given, the daemon's own, which need not exist.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+
+    /// Run the daemon.
+    Daemon {
+        /// The configuration file; without one, the defaults.
+        #[arg(long, value_name = "FILE", default_value = names::CONFIG_FILE)]
+        config: PathBuf,
+    },
+
+    /// Serve a client of this board (sshd's forced command).
+    #[command(hide = true)]
+    Serve,
+
+    /// Hand a local Nix to the daemon (started by Nix).
+    #[command(hide = true)]
+    Connect {
+        /// Which line of the machines file is meant.
+        #[arg(long)]
+        selector: String,
+    },
+}
+
+/// The commands that the daemon answers.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Ask {
+    /// Show this node and the boards it knows.
+    #[command(after_help = "\
+A board's state:
+  up          connected and used
+  draining    connected, and given nothing new
+  connecting  known, and being connected to
+  away        known, and not reachable: its jobs wait for it
+  pending     announced, but its host key is not known here: never used")]
+    Status(Output),
+
+    /// List jobs that wait or run.
+    #[command(after_help = "\
+Examples:
+  roost jobs
+  roost jobs --all --json | jq '.[] | select(.state == \"failed\") | .drv_path'")]
+    Jobs {
+        /// List ended jobs too, as long as they are remembered.
+        #[arg(long, short)]
+        all: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+
+    /// Print a job's log.
+    #[command(after_help = JOB)]
+    Logs {
+        /// The job: id, start of an id, derivation, or name.
+        job: String,
+        /// Go on until the job ends.
+        #[arg(long, short)]
+        follow: bool,
+    },
+
+    /// Tell where a job is and why, or what it waits for.
+    #[command(after_help = JOB)]
+    Why {
+        /// The job: id, start of an id, derivation, or name.
+        job: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+
+    /// Give a board nothing new; what it runs goes on.
+    #[command(after_help = "\
+Examples:
+  roost drain          this node takes no new builds, from anyone
+  roost drain rock5    the same for a board of the fleet, as if it were typed there")]
+    Drain {
+        /// A board's name or id; without it, this node.
+        board: Option<String>,
+    },
+
+    /// Undo `drain`.
+    Resume {
+        /// A board's name or id; without it, this node.
+        board: Option<String>,
+    },
+
+    /// Cancel a job, whoever waits for it.
+    #[command(after_help = JOB)]
+    Cancel {
+        /// The job: id, start of an id, derivation, or name.
+        job: String,
+    },
+}
+
+const JOB: &str = "\
+A job can be given as
+  0f3k9…                         its id, or as much of its start as no other has
+  /nix/store/…-hello-2.12.drv    its derivation
+  hello-2.12                     its name, if no other job has it";
+
+/// How a result is printed.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Print JSON, for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which lines to print.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machines {
+    /// One line a board, that works without roost.
+    #[arg(long)]
+    pub direct: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, ErrorKind> {
+        Cli::try_parse_from(line.split_whitespace())
+            .map(|cli| cli.command)
+            .map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_told_apart() {
+        let json = Output { json: true };
+        let cases = [
+            ("roost status --json", Command::Ask(Ask::Status(json))),
+            ("roost jobs -a", Command::Ask(Ask::Jobs { all: true, output: Output::default() })),
+            ("roost logs hello -f", Command::Ask(Ask::Logs { job: "hello".into(), follow: true })),
+            (
+                "roost why hello --json",
+                Command::Ask(Ask::Why { job: "hello".into(), output: json }),
+            ),
+            ("roost drain", Command::Ask(Ask::Drain { board: None })),
+            ("roost resume rock5", Command::Ask(Ask::Resume { board: Some("rock5".into()) })),
+            ("roost cancel 0f3k", Command::Ask(Ask::Cancel { job: "0f3k".into() })),
+            ("roost daemon", Command::Daemon { config: names::CONFIG_FILE.into() }),
+            (
+                "roost check-config my.toml",
+                Command::CheckConfig { file: Some("my.toml".into()), output: Output::default() },
+            ),
+        ];
+        for (line, command) in cases {
+            assert_eq!(parse(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_use_is_refused() {
+        for (line, kind) in [
+            ("roost", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("roost logs", ErrorKind::MissingRequiredArgument),
+            ("roost drain a b", ErrorKind::UnknownArgument),
+            ("roost machines --indirect", ErrorKind::UnknownArgument),
+            ("roost statu", ErrorKind::InvalidSubcommand),
+            ("roost connect", ErrorKind::MissingRequiredArgument),
+        ] {
+            assert_eq!(parse(line), Err(kind), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_visible_command_says_what_it_does() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            let hidden = ["serve", "connect"].contains(&command.get_name());
+            assert_eq!(command.is_hide_set(), hidden, "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A small fleet, as the tests of what is printed see it.
+
+use std::collections::BTreeSet;
+
+use crate::model::{BoardView, JobView, NodeView, Reach, Why};
+
+/// The moment at which everything is shown, in seconds since 1970.
+pub(super) const NOW_S: u64 = 1_700_000_000;
+
+/// A workstation.
+pub(super) fn node() -> NodeView {
+    NodeView {
+        id: "desk-1c2d".into(),
+        name: "desk".into(),
+        version: "0.1.0".into(),
+        systems: vec!["x86_64-linux".into()],
+        cores: 16,
+        mem_mib: 32_000,
+        running: 1,
+        queued: 1,
+        nix_version: "2.26.3".into(),
+        ..NodeView::default()
+    }
+}
+
+fn described(id: &str, name: &str, system: &str, slots: u32) -> NodeView {
+    NodeView {
+        id: id.into(),
+        name: name.into(),
+        version: "0.1.0".into(),
+        systems: vec![system.into()],
+        features: BTreeSet::from(["big-parallel".into()]),
+        slots,
+        cores: 2 * slots,
+        mem_mib: 8192,
+        nix_version: "2.26.3".into(),
+        ..NodeView::default()
+    }
+}
+
+/// A board in each state.
+pub(super) fn boards() -> Vec<BoardView> {
+    vec![
+        BoardView {
+            node: NodeView {
+                running: 2,
+                queued: 1,
+                emulated: vec!["riscv64-linux".into()],
+                temperature_mc: Some(52_300),
+                ..described("rock5-0a1b", "rock5", "aarch64-linux", 4)
+            },
+            addresses: vec!["192.168.1.7".into(), "fe80::1%eth0".into()],
+            port: 22,
+            host_key: Some("ssh-ed25519 AAAAC3Nz".into()),
+            reach: Reach::Up,
+            reason: String::new(),
+            ours: 1,
+        },
+        BoardView {
+            node: described("vf2-77aa", "vf2", "riscv64-linux", 2),
+            addresses: vec!["fe80::2%eth0".into()],
+            port: 2222,
+            host_key: Some("ssh-ed25519 AAAAC3Nz".into()),
+            reach: Reach::Away,
+            reason: "no answer for 3 min".into(),
+            ours: 0,
+        },
+        BoardView {
+            node: described("pi4-9e00", "pi4", "aarch64-linux", 2),
+            addresses: vec![],
+            port: 22,
+            host_key: None,
+            reach: Reach::Pending,
+            reason: "its host key is not in /etc/roost/known_hosts".into(),
+            ours: 0,
+        },
+    ]
+}
+
+/// One running, one waiting and one ended job.
+pub(super) fn jobs() -> Vec<JobView> {
+    vec![
+        JobView {
+            id: "0f3k9x2a1b4c5d6f".into(),
+            name: "hello-2.12".into(),
+            drv_path: "/nix/store/7h3x0f1k2l4m5n6p8q9r0s1v2w3x4y5z-hello-2.12.drv".into(),
+            system: "aarch64-linux".into(),
+            state: "running".into(),
+            node: Some("rock5".into()),
+            client: "alice (pid 4711)".into(),
+            attached: 1,
+            accepted_s: NOW_S - 200,
+            started_s: Some(NOW_S - 190),
+            ended_s: None,
+            reason: "fastest free board".into(),
+        },
+        JobView {
+            id: "1a2b3c4d5f6g7h8i".into(),
+            name: "linux-6.12".into(),
+            drv_path: "/nix/store/8h3x0f1k2l4m5n6p8q9r0s1v2w3x4y5z-linux-6.12.drv".into(),
+            system: "riscv64-linux".into(),
+            state: "queued".into(),
+            node: None,
+            client: "bob (pid 99)".into(),
+            attached: 0,
+            accepted_s: NOW_S - 45,
+            started_s: None,
+            ended_s: None,
+            reason: "waits for vf2, which is away".into(),
+        },
+        JobView {
+            id: "9z8y7x6w5v4s3r2q".into(),
+            name: "broken-1".into(),
+            drv_path: "/nix/store/9h3x0f1k2l4m5n6p8q9r0s1v2w3x4y5z-broken-1.drv".into(),
+            system: "aarch64-linux".into(),
+            state: "failed".into(),
+            node: Some("rock5".into()),
+            client: "alice (pid 4000)".into(),
+            attached: 0,
+            accepted_s: NOW_S - 9000,
+            started_s: Some(NOW_S - 8990),
+            ended_s: Some(NOW_S - 5000),
+            reason: "builder failed with exit code 1".into(),
+        },
+    ]
+}
+
+/// The running job's story.
+pub(super) fn why() -> Why {
+    Why {
+        job: jobs().swap_remove(0),
+        notes: vec![
+            (NOW_S - 200, "accepted".into()),
+            (NOW_S - 200, "waits: all 4 slots of rock5 are busy".into()),
+            (NOW_S - 190, "runs on rock5: fastest free board".into()),
+        ],
+    }
+}

@@ -1,0 +1,100 @@
+//! The commands, and nothing else: what people type, and what they are shown.
+//!
+//! `args` says what can be typed, `early` picks out what programs start, `commands` ask the daemon,
+//! `render` and `human` turn views into text, `doctor` looks at the machine itself.
+
+pub mod args;
+mod check_config;
+mod commands;
+mod doctor;
+mod early;
+mod error;
+#[cfg(test)]
+mod fixtures;
+mod human;
+mod machines;
+mod render;
+mod run_daemon;
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use clap::Parser;
+use tokio::runtime::{self, Runtime};
+
+pub use early::Early;
+
+use args::{Ask, Cli, Command};
+use error::CommandError;
+
+use crate::bus::{Client, SystemBus};
+
+/// Runs the program on the arguments it was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args: Vec<OsString> = env::args_os().collect();
+    match Early::of(&args) {
+        Some(early) => early.run(),
+        None => match run(Cli::parse_from(args).command) {
+            Ok(code) => code,
+            Err(error) if error.reader_left() => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("roost: {error}");
+                error.status()
+            }
+        },
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, CommandError> {
+    let out = &mut io::stdout().lock();
+    match command {
+        Command::Serve => return Ok(Early::Serve.run()),
+        Command::Connect { selector } => return Ok(Early::Connect { selector }.run()),
+        Command::Daemon { config } => run_daemon::run(&config)?,
+        Command::CheckConfig { file, output } => check_config::run(file.as_deref(), output, out)?,
+        Command::Machines(args) if args.direct => {
+            runtime()?.block_on(async { machines::direct(&connect().await?, args, out).await })?;
+        }
+        Command::Machines(args) => machines::own(args.output.json, out)?,
+        Command::Doctor { config, output } => {
+            let findings = doctor::judge(&runtime()?.block_on(doctor::gather(&config)));
+            return doctor::report(&findings, output.json, out);
+        }
+        Command::Ask(command) => {
+            runtime()?.block_on(async { ask(&connect().await?, command, out).await })?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn connect() -> Result<Client, CommandError> {
+    Ok(Client::connect(&SystemBus::default()).await?)
+}
+
+async fn ask(client: &Client, command: Ask, out: &mut impl Write) -> Result<(), CommandError> {
+    match command {
+        Ask::Status(output) => commands::status(client, output.json, out).await,
+        Ask::Jobs { all, output } => commands::jobs(client, all, output.json, now_s(), out).await,
+        Ask::Logs { job, follow } => commands::logs(client, &job, follow, out).await,
+        Ask::Why { job, output } => commands::why(client, &job, output.json, now_s(), out).await,
+        Ask::Drain { board } => commands::drain(client, board.as_deref(), out).await,
+        Ask::Resume { board } => commands::resume(client, board.as_deref(), out).await,
+        Ask::Cancel { job } => commands::cancel(client, &job, out).await,
+    }
+}
+
+/// A runtime of one thread: there is little to do at once, and a thread costs memory.
+fn runtime() -> Result<Runtime, CommandError> {
+    runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::Runtime)
+}
+
+/// Seconds since 1970; a clock before that shows 0.
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,288 @@
+//! What the commands print, from views alone: no I/O and no clock.
+
+use comfy_table::{ColumnConstraint, Table, presets};
+
+use super::human;
+use crate::model::{BoardView, JobView, NodeView, Reach, Why};
+
+/// `roost status`: this node, then a line a board.
+#[must_use]
+pub(crate) fn status(node: &NodeView, boards: &[BoardView]) -> String {
+    let mut text = this_node(node);
+    if boards.is_empty() && node.slots > 0 {
+        return text;
+    }
+    if boards.is_empty() {
+        text += "\nNo boards yet. One that is switched on, on this network and running roost shows \
+                 up by itself;\n`roost doctor` tells whether it could.\n";
+        return text;
+    }
+    let header =
+        ["BOARD", "STATE", "SYSTEMS", "SLOTS", "RUNNING", "QUEUED", "TEMP", "ADDRESS", "NOTE"];
+    let mut table = table(&header);
+    for board in boards {
+        table.add_row(board_row(board));
+    }
+    text + "\n" + &lines(&table)
+}
+
+fn this_node(node: &NodeView) -> String {
+    let nix = if node.nix_version.is_empty() {
+        "no nix-daemon".to_owned()
+    } else {
+        format!("Nix {}", node.nix_version)
+    };
+    let offers = if node.slots == 0 {
+        "offers no slots".to_owned()
+    } else {
+        let slots = human::count(node.slots, "slot");
+        format!("offers {slots} for {}", systems(node))
+    };
+    let hardware = format!("{}, {}", human::count(node.cores, "core"), human::memory(node.mem_mib));
+    let mut text =
+        format!("{} ({}): roost {}, {nix}, {hardware}\n", node.name, node.id, node.version);
+    text += &format!("{}, {} running, {} queued", offers, node.running, node.queued);
+    if node.draining {
+        text += ", draining: takes nothing new (`roost resume` ends that)";
+    }
+    text += "\n";
+    if !node.trouble.is_empty() {
+        text += &format!("begins nothing now: {}\n", node.trouble);
+    }
+    text
+}
+
+fn board_row(board: &BoardView) -> Vec<String> {
+    let node = &board.node;
+    let measured = board.reach == Reach::Up;
+    let number = |n: u32| if measured { n.to_string() } else { "-".to_owned() };
+    vec![
+        node.name.clone(),
+        state(board).to_owned(),
+        systems(node),
+        node.slots.to_string(),
+        number(node.running),
+        number(node.queued),
+        node.temperature_mc.filter(|_| measured).map_or_else(|| "-".to_owned(), human::temperature),
+        board.addresses.first().map_or_else(|| "-".to_owned(), |first| endpoint(first, board.port)),
+        note(board),
+    ]
+}
+
+/// One word for how a board stands.
+fn state(board: &BoardView) -> &'static str {
+    match board.reach {
+        Reach::Up if board.node.draining => "draining",
+        Reach::Up => "up",
+        Reach::Connecting => "connecting",
+        Reach::Away => "away",
+        Reach::Pending => "pending",
+    }
+}
+
+fn note(board: &BoardView) -> String {
+    match (board.reason.as_str(), board.ours) {
+        ("", 0) => String::new(),
+        ("", ours) => format!("{} from here", human::count(ours, "job")),
+        (reason, _) => reason.to_owned(),
+    }
+}
+
+fn systems(node: &NodeView) -> String {
+    let native = node.systems.iter().cloned();
+    let emulated = node.emulated.iter().map(|system| format!("{system} (emulated)"));
+    native.chain(emulated).collect::<Vec<_>>().join(", ")
+}
+
+fn endpoint(address: &str, port: u16) -> String {
+    match (port, address.contains(':')) {
+        (22, _) => address.to_owned(),
+        (_, true) => format!("[{address}]:{port}"),
+        (_, false) => format!("{address}:{port}"),
+    }
+}
+
+/// `roost jobs`: a line a job, in the order given.
+#[must_use]
+pub(crate) fn jobs(jobs: &[JobView], now_s: u64) -> String {
+    if jobs.is_empty() {
+        return "No jobs.\n".to_owned();
+    }
+    let header = ["ID", "NAME", "SYSTEM", "STATE", "FOR", "NODE", "CLIENT", "NOTE"];
+    let mut table = table(&header);
+    for job in jobs {
+        table.add_row(vec![
+            job.id.clone(),
+            job.name.clone(),
+            job.system.clone(),
+            job_state(job),
+            lasted(job, now_s),
+            job.node.clone().unwrap_or_else(|| "-".to_owned()),
+            job.client.clone(),
+            reason(job).to_owned(),
+        ]);
+    }
+    lines(&table)
+}
+
+fn job_state(job: &JobView) -> String {
+    let unattended = job.ended_s.is_none() && job.attached == 0;
+    if unattended { format!("{}, unattended", job.state) } else { job.state.clone() }
+}
+
+/// What there is to say beyond the state.
+fn reason(job: &JobView) -> &str {
+    if job.reason == job.state { "" } else { &job.reason }
+}
+
+/// How long the job has been in its state, or, if it ended, how long it ran.
+fn lasted(job: &JobView, now_s: u64) -> String {
+    let from_s = job.started_s.unwrap_or(job.accepted_s);
+    human::between(from_s, job.ended_s.unwrap_or(now_s))
+}
+
+/// `roost why`: where the job is, and its story.
+#[must_use]
+pub(crate) fn why(why: &Why, now_s: u64) -> String {
+    let job = &why.job;
+    let place = match (&job.node, job.ended_s, job.started_s) {
+        (Some(node), None, Some(_)) => format!("running on {node} for {}", lasted(job, now_s)),
+        (Some(node), Some(_), _) => format!("{} on {node} after {}", job.state, lasted(job, now_s)),
+        _ => format!("{} for {}", job.state, lasted(job, now_s)),
+    };
+    let mut text = format!("{} (job {}), {}\n{place}", job.name, job.id, job.system);
+    if !reason(job).is_empty() {
+        text += &format!(": {}", reason(job));
+    }
+    let waiting = match (job.ended_s, job.attached) {
+        (Some(_), _) => String::new(),
+        (None, 0) => "; nobody waits for it now".to_owned(),
+        (None, n) => format!("; {} waiting for it", human::count(n, "client")),
+    };
+    text += &format!("\nasked for by {}{waiting}\n{}\n", job.client, job.drv_path);
+    if !why.notes.is_empty() {
+        text +=
+            &format!("\nSince it was accepted, {} ago:\n", human::between(job.accepted_s, now_s));
+        let mut table = table(&[]);
+        for (at_s, note) in &why.notes {
+            table.add_row(vec![
+                format!("  +{}", human::between(job.accepted_s, *at_s)),
+                note.clone(),
+            ]);
+        }
+        text += &lines(&table);
+    }
+    text
+}
+
+/// A table without frames: a line stays a line, so that output can be searched and cut.
+pub(super) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    if !header.is_empty() {
+        table.set_header(header.to_vec());
+    }
+    table
+}
+
+/// The table's text, with columns two blanks apart and no blanks at the end of lines.
+pub(super) fn lines(table: &Table) -> String {
+    let mut table = table.clone();
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2)).set_constraint(ColumnConstraint::ContentWidth);
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixtures, *};
+
+    #[track_caller]
+    fn same(given: &str, expected: &str) {
+        assert!(given == expected, "--- printed\n{given}--- expected\n{expected}");
+    }
+
+    #[test]
+    fn status_is_a_line_a_board() {
+        same(
+            &status(&fixtures::node(), &fixtures::boards()),
+            "\
+desk (desk-1c2d): roost 0.1.0, Nix 2.26.3, 16 cores, 31.2 GiB
+offers no slots, 1 running, 1 queued
+
+BOARD  STATE    SYSTEMS                                  SLOTS  RUNNING  QUEUED  TEMP   ADDRESS              NOTE
+rock5  up       aarch64-linux, riscv64-linux (emulated)  4      2        1       52 °C  192.168.1.7          1 job from here
+vf2    away     riscv64-linux                            2      -        -       -      [fe80::2%eth0]:2222  no answer for 3 min
+pi4    pending  aarch64-linux                            2      -        -       -      -                    its host key is not in /etc/roost/known_hosts
+",
+        );
+    }
+
+    #[test]
+    fn status_of_a_node_alone_says_what_it_offers_or_how_to_get_boards() {
+        let board = NodeView { draining: true, ..fixtures::boards().swap_remove(0).node };
+        same(
+            &status(&board, &[]),
+            "\
+rock5 (rock5-0a1b): roost 0.1.0, Nix 2.26.3, 8 cores, 8.0 GiB
+offers 4 slots for aarch64-linux, riscv64-linux (emulated), 2 running, 1 queued, draining: takes nothing new (`roost resume` ends that)
+",
+        );
+        assert!(status(&fixtures::node(), &[]).ends_with(
+            "\nNo boards yet. One that is switched on, on this network and running roost shows up by \
+             itself;\n`roost doctor` tells whether it could.\n"
+        ));
+    }
+
+    #[test]
+    fn jobs_are_a_line_each() {
+        same(
+            &jobs(&fixtures::jobs(), fixtures::NOW_S),
+            "\
+ID                NAME        SYSTEM         STATE               FOR         NODE   CLIENT            NOTE
+0f3k9x2a1b4c5d6f  hello-2.12  aarch64-linux  running             3 min 10 s  rock5  alice (pid 4711)  fastest free board
+1a2b3c4d5f6g7h8i  linux-6.12  riscv64-linux  queued, unattended  45 s        -      bob (pid 99)      waits for vf2, which is away
+9z8y7x6w5v4s3r2q  broken-1    aarch64-linux  failed              1 h 06 min  rock5  alice (pid 4000)  builder failed with exit code 1
+",
+        );
+        same(&jobs(&[], 0), "No jobs.\n");
+    }
+
+    #[test]
+    fn why_tells_the_story() {
+        same(
+            &why(&fixtures::why(), fixtures::NOW_S),
+            "\
+hello-2.12 (job 0f3k9x2a1b4c5d6f), aarch64-linux
+running on rock5 for 3 min 10 s: fastest free board
+asked for by alice (pid 4711); 1 client waiting for it
+/nix/store/7h3x0f1k2l4m5n6p8q9r0s1v2w3x4y5z-hello-2.12.drv
+
+Since it was accepted, 3 min 20 s ago:
+  +0 s   accepted
+  +0 s   waits: all 4 slots of rock5 are busy
+  +10 s  runs on rock5: fastest free board
+",
+        );
+    }
+
+    #[test]
+    fn why_of_a_waiting_and_of_an_ended_job() {
+        let told = |job: JobView| why(&Why { job, notes: vec![] }, fixtures::NOW_S);
+        let [_, waiting, ended]: [JobView; 3] = fixtures::jobs().try_into().unwrap();
+        let text = told(waiting);
+        assert!(text.contains("queued for 45 s: waits for vf2, which is away\n"), "{text}");
+        assert!(text.contains("; nobody waits for it now\n"), "{text}");
+        let text = told(ended);
+        assert!(text.contains("failed on rock5 after 1 h 06 min: builder failed"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let mut job = fixtures::jobs().swap_remove(2);
+        (job.state, job.reason) = ("built".into(), "built".into());
+        let text = why(&Why { job, notes: vec![] }, fixtures::NOW_S);
+        assert!(text.contains("\nbuilt on rock5 after 1 h 06 min\n"), "{text}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Checks of single values, made while they are read so that an error knows its line.
+
+use std::{collections::BTreeSet, fmt::Display};
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// A whole number from `MIN` to `MAX`.
+pub(super) fn within<'de, D, N, const MIN: i64, const MAX: i64>(
+    deserializer: D,
+) -> Result<N, D::Error>
+where
+    D: Deserializer<'de>,
+    N: TryFrom<i64>,
+{
+    in_range::<N, D::Error>(i64::deserialize(deserializer)?, MIN, MAX)
+}
+
+/// As [`within`], for a key that may be absent.
+pub(super) fn within_opt<'de, D, N, const MIN: i64, const MAX: i64>(
+    deserializer: D,
+) -> Result<Option<N>, D::Error>
+where
+    D: Deserializer<'de>,
+    N: TryFrom<i64>,
+{
+    within::<D, N, MIN, MAX>(deserializer).map(Some)
+}
+
+fn in_range<N: TryFrom<i64>, E: Error>(value: i64, min: i64, max: i64) -> Result<N, E> {
+    let out_of_range = || E::custom(format!("{value} is out of range: expected {min} to {max}"));
+    if !(min..=max).contains(&value) {
+        return Err(out_of_range());
+    }
+    N::try_from(value).map_err(|_| out_of_range())
+}
+
+/// A node's id or name: one label of a host name in lower case.
+pub(super) fn name_opt<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let edges = name.starts_with('-') || name.ends_with('-');
+    if (1..=63).contains(&name.len()) && name.bytes().all(valid) && !edges {
+        Ok(Some(name))
+    } else {
+        Err(unlike(&name, "1 to 63 of a-z, 0-9 and -, not at either end"))
+    }
+}
+
+/// Systems: at least one, each `<cpu>-<kernel>`.
+pub(super) fn system_list<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    let systems = Vec::<String>::deserialize(deserializer)?;
+    if systems.is_empty() {
+        return Err(D::Error::custom(
+            "a board without systems builds nothing: name one, or leave the key out",
+        ));
+    }
+    let word = |part: &str| {
+        !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+    };
+    for system in &systems {
+        if !system.split_once('-').is_some_and(|(cpu, kernel)| word(cpu) && word(kernel)) {
+            return Err(unlike(system, "a system such as aarch64-linux or riscv64-linux"));
+        }
+    }
+    Ok(Some(systems))
+}
+
+/// System features: words that a line of a machines file can carry.
+pub(super) fn feature_set<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeSet<String>>, D::Error> {
+    let features = BTreeSet::<String>::deserialize(deserializer)?;
+    let valid = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+    match features.iter().find(|f| f.is_empty() || *f == "-" || !f.bytes().all(valid)) {
+        Some(bad) => Err(unlike(bad, "a system feature such as big-parallel")),
+        None => Ok(Some(features)),
+    }
+}
+
+fn unlike<E: Error>(value: impl Display, expected: &str) -> E {
+    E::custom(format!("\"{value}\" is not valid here: expected {expected}"))
+}

@@ -1,0 +1,224 @@
+//! What people and other nodes may ask of a running daemon, whichever way they ask.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::sync::{broadcast, mpsc, watch};
+use tracing::{info, warn};
+
+use super::{nodes::Here, parts::Parts};
+use crate::{
+    bus::{ControlError, JobLog, NodeControl},
+    dispatch::{Dispatcher, FindError},
+    fleet::Fleet,
+    model::{BoardView, Change, ControlRequest, JobView, NodeView, Why},
+    observe,
+    queue::logs::Logs,
+};
+
+/// How often a board looks whether it can build: one statvfs(2).
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The daemon, to be asked. Clones share it.
+#[derive(Clone)]
+pub(super) struct Control(Arc<Inner>);
+
+struct Inner {
+    dispatcher: Dispatcher,
+    here: Option<Arc<Here>>,
+    fleet: Option<Fleet>,
+    logs: Logs,
+    view: watch::Sender<NodeView>,
+}
+
+impl Control {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self(Arc::new(Inner {
+            dispatcher: parts.dispatcher.clone(),
+            here: parts.here.clone(),
+            fleet: parts.fleet.clone(),
+            logs: parts.logs.clone(),
+            view: watch::Sender::new(parts.view.clone()),
+        }))
+    }
+
+    /// This node's description, from now on.
+    pub(super) fn watch(&self) -> watch::Receiver<NodeView> {
+        self.0.view.subscribe()
+    }
+
+    /// Where another node's requests go.
+    pub(super) fn requests(&self) -> mpsc::Sender<ControlRequest> {
+        let (sender, mut requests) = mpsc::channel(16);
+        let this = self.clone();
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                this.carry_out(&request);
+            }
+        });
+        sender
+    }
+
+    fn carry_out(&self, request: &ControlRequest) {
+        let done = match request {
+            ControlRequest::Drain => self.set_draining(true),
+            ControlRequest::Resume => self.set_draining(false),
+            ControlRequest::Cancel(job) => {
+                self.0.dispatcher.abandon(job).map_err(ControlError::from)
+            }
+        };
+        match done {
+            Ok(()) => info!(?request, "done for another node"),
+            Err(error) => info!(?request, "not done for another node: {error}"),
+        }
+    }
+
+    fn set_draining(&self, draining: bool) -> Result<(), ControlError> {
+        let Some(here) = &self.0.here else {
+            return Err(ControlError::Failed(
+                "this node offers no build slots (board.enable); name a board".to_owned(),
+            ));
+        };
+        here.draining.store(draining, Ordering::Relaxed);
+        info!(
+            "{}",
+            if draining { "draining: no new jobs are started" } else { "takes jobs again" }
+        );
+        self.refresh();
+        self.0.dispatcher.nodes_changed();
+        Ok(())
+    }
+
+    /// Keeps this node's description true as jobs come and go.
+    pub(super) async fn keep_view(self) {
+        let mut changes = self.0.dispatcher.changes();
+        loop {
+            match changes.recv().await {
+                Ok(Change::Job(_)) | Err(broadcast::error::RecvError::Lagged(_)) => self.refresh(),
+                Ok(Change::Node(_) | Change::Boards) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Notices when this node gets into trouble or out of it: nothing tells of a disk that is full
+    /// or has room again.
+    pub(super) async fn keep_health(self) {
+        let Some(here) = self.0.here.clone() else { return };
+        let mut known = String::new();
+        loop {
+            here.executor.recover().await;
+            let trouble = here.trouble();
+            if trouble != known {
+                info!("{}", if trouble.is_empty() { "can build again" } else { &trouble });
+                known = trouble;
+                self.refresh();
+                self.0.dispatcher.nodes_changed();
+            }
+            tokio::time::sleep(HEALTH_INTERVAL).await;
+        }
+    }
+
+    fn refresh(&self) {
+        let (running, queued) = self.0.dispatcher.counts();
+        let here = self.0.here.as_ref();
+        let draining = here.is_some_and(|here| here.draining.load(Ordering::Relaxed));
+        let trouble = here.map(|here| here.trouble()).unwrap_or_default();
+        let changed = self.0.view.send_if_modified(|view| {
+            let new = NodeView { running, queued, draining, trouble, ..view.clone() };
+            let changed = *view != new;
+            *view = new;
+            changed
+        });
+        if changed {
+            self.0.dispatcher.announce(Change::Node(self.0.view.borrow().clone()));
+        }
+    }
+}
+
+impl From<FindError> for ControlError {
+    fn from(error: FindError) -> Self {
+        let text = error.to_string();
+        match error {
+            FindError::Unknown(_) | FindError::Ambiguous { .. } => Self::NotFound(text),
+            FindError::Ended(_) => Self::Failed(text),
+        }
+    }
+}
+
+impl NodeControl for Control {
+    async fn node(&self) -> NodeView {
+        let temperature_mc = observe::vitals::temperature_mc("/".as_ref());
+        NodeView { temperature_mc, ..self.0.view.borrow().clone() }
+    }
+
+    async fn boards(&self) -> Vec<BoardView> {
+        let Some(fleet) = &self.0.fleet else { return Vec::new() };
+        // Whoever looks may just have added a key.
+        fleet.judge();
+        let mut boards = fleet.boards();
+        for board in &mut boards {
+            board.ours = self.0.dispatcher.assigned(&board.node.id);
+        }
+        boards
+    }
+
+    async fn jobs(&self) -> Vec<JobView> {
+        self.0.dispatcher.jobs()
+    }
+
+    async fn why(&self, query: &str) -> Result<Why, ControlError> {
+        self.0.dispatcher.why(query).map_err(ControlError::from)
+    }
+
+    async fn job_log(&self, query: &str) -> Result<JobLog, ControlError> {
+        let id = self.0.dispatcher.find(query).map_err(ControlError::from)?;
+        let running = !self.0.dispatcher.has_ended(&id);
+        match self.0.logs.open_for_reading(&id) {
+            Ok(Some(file)) => Ok(JobLog { file, running }),
+            Ok(None) => Err(ControlError::NotFound(format!("job {id} has written nothing"))),
+            Err(error) => Err(ControlError::Failed(error.to_string())),
+        }
+    }
+
+    async fn drain(&self, board: Option<&str>) -> Result<(), ControlError> {
+        self.ask(board, ControlRequest::Drain, true).await
+    }
+
+    async fn resume(&self, board: Option<&str>) -> Result<(), ControlError> {
+        self.ask(board, ControlRequest::Resume, false).await
+    }
+
+    async fn cancel(&self, query: &str) -> Result<(), ControlError> {
+        self.0.dispatcher.cancel(query, "roost cancel").await.map(drop).map_err(ControlError::from)
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.0.dispatcher.changes()
+    }
+}
+
+impl Control {
+    async fn ask(
+        &self,
+        board: Option<&str>,
+        request: ControlRequest,
+        draining: bool,
+    ) -> Result<(), ControlError> {
+        let Some(board) = board else { return self.set_draining(draining) };
+        let view = self.0.view.borrow().clone();
+        if board == view.id || board == view.name {
+            return self.set_draining(draining);
+        }
+        let Some(fleet) = &self.0.fleet else {
+            let why = "this node uses no boards (workstation.enable)".to_owned();
+            warn!("{why}");
+            return Err(ControlError::Failed(why));
+        };
+        let member = fleet.member(board);
+        let member = member.map_err(|error| ControlError::NotFound(error.to_string()))?;
+        member.ask(request).map_err(ControlError::Failed)
+    }
+}

@@ -1,0 +1,214 @@
+//! Opens everything that lasts, in the order in which things need each other.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tracing::{info, warn};
+
+use super::{
+    DaemonError,
+    here::{self, Facts},
+    nodes::{AllNodes, Here, LocalStore},
+    system,
+};
+use crate::{
+    config::Config,
+    discover::Service,
+    dispatch::{self, Dispatcher, Inputs, Patience},
+    execute::{BuildSettings, LocalNix, Queries},
+    fleet::{self, Fleet, Places},
+    model::NodeView,
+    names,
+    queue::{
+        Limits, Queue, Recovery,
+        logs::{LogLimits, Logs},
+        roots::Roots,
+    },
+    trust::{KnownHosts, client_key},
+};
+
+/// Host keys of this machine's sshd; Ed25519 is what every OpenSSH since 6.5 makes.
+const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
+/// The store, where builds need room.
+const STORE: &str = "/nix/store";
+
+/// What a running daemon has.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) view: NodeView,
+    pub(super) here: Option<Arc<Here>>,
+    pub(super) fleet: Option<Fleet>,
+    pub(super) places: Places,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) logs: Logs,
+    pub(super) socket: PathBuf,
+    pub(super) queries: Queries,
+}
+
+impl Parts {
+    pub(super) async fn open(config: Config) -> Result<Self, DaemonError> {
+        make_folders()?;
+        let facts = here::observe(&config).await?;
+        let view = facts.view(&config);
+        let socket = PathBuf::from(names::NIX_DAEMON_SOCKET);
+        let (queue, recovery) = open_queue(&config).await?;
+        let logs = Logs::open(
+            names::LOG_DIR.as_ref(),
+            LogLimits {
+                job_bytes: u64::from(config.queue.log_mib) << 20,
+                total_bytes: u64::from(config.queue.logs_total_mib) << 20,
+            },
+        )?;
+        let roots = Roots::open(names::GCROOTS_DIR.as_ref(), STORE.as_ref())?;
+        let waiting = recovery.jobs.iter().map(crate::model::Job::id).collect();
+        for name in roots.sweep(&waiting)? {
+            info!(job = name, "garbage-collection roots of a job that is not there were removed");
+        }
+        let here = config.board.enable.then(|| builder(&config, &facts, &view, &socket, &roots));
+        let fleet = match config.workstation.enable {
+            true => Some(open_fleet(&config, &view)?),
+            false => None,
+        };
+        let nodes = AllNodes {
+            here: here.clone(),
+            fleet: fleet.clone(),
+            socket: socket.clone(),
+            substitute: config.workstation.substitute_on_boards,
+        };
+        let queries = Queries::new(socket.clone());
+        let inputs: Option<Arc<dyn Inputs>> = match &here {
+            Some(_) => Some(Arc::new(LocalStore(queries.clone()))),
+            None => None,
+        };
+        let dispatcher = Dispatcher::new(dispatch::Parts {
+            queue,
+            recovery,
+            roots,
+            logs: logs.clone(),
+            nodes: Arc::new(nodes),
+            inputs,
+            max_jobs: config.queue.max_jobs as usize,
+            patience: Patience {
+                orphan_grace: Duration::from_secs(config.queue.orphan_grace_s),
+                output_grace: Duration::from_secs(config.queue.output_grace_s),
+                away: Duration::from_secs(config.workstation.away_timeout_s),
+            },
+        });
+        let places = Places {
+            machines: names::MACHINES_FILE.into(),
+            connect_dir: names::CONNECT_DIR.into(),
+            program: std::env::current_exe().map_err(system("find this program's own file"))?,
+            mem_mib: view.mem_mib,
+            max_jobs: config.workstation.max_jobs_per_line,
+        };
+        Ok(Self { config, view, here, fleet, places, dispatcher, logs, socket, queries })
+    }
+
+    /// What is announced, if anything is.
+    pub(super) fn announcement(&self) -> Result<Option<Service>, DaemonError> {
+        if !self.config.board.enable || !self.config.board.announce {
+            return Ok(None);
+        }
+        let host_key = crate::trust::host_key_fingerprint_of(HOST_KEY.as_ref())?;
+        let announcement =
+            here::announcement(&self.view, host_key).map_err(DaemonError::Announce)?;
+        let service = Service {
+            instance: self.view.name.clone(),
+            port: self.config.board.port,
+            announcement,
+        };
+        Ok(Some(service))
+    }
+}
+
+fn make_folders() -> Result<(), DaemonError> {
+    for (path, mode) in [
+        (names::RUNTIME_DIR, 0o755),
+        (names::STATE_DIR, 0o750),
+        (names::SSH_DIR, 0o700),
+        (names::LOG_DIR, 0o750),
+        (names::GCROOTS_DIR, 0o755),
+    ] {
+        if Path::new(path).is_dir() {
+            continue;
+        }
+        fs::create_dir_all(path)
+            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+            .map_err(system(format!("make the folder {path}")))?;
+    }
+    Ok(())
+}
+
+async fn open_queue(config: &Config) -> Result<(Queue, Recovery), DaemonError> {
+    let path = PathBuf::from(names::QUEUE_DIR);
+    let limits = Limits {
+        max_jobs: config.queue.max_jobs as usize,
+        max_done: config.queue.max_done as usize,
+        done_age_s: config.queue.done_age_s,
+    };
+    let dir = path.clone();
+    let opened =
+        tokio::task::spawn_blocking(move || Queue::open(&dir, limits, dispatch::now_s())).await;
+    let opened = opened.map_err(|error| system("open the queue")(error.into()))?;
+    let (queue, recovery) = opened.map_err(|source| DaemonError::Queue { path, source })?;
+    if let Some(damage) = &recovery.damage {
+        warn!(
+            moved_to = %damage.moved_to.display(), salvaged = damage.salvaged,
+            "the queue was damaged ({}); what could be read of it goes on", damage.reason
+        );
+    }
+    for record in &recovery.set_aside {
+        warn!(record = record.key, "a record was set aside: {}", record.reason);
+    }
+    Ok((queue, recovery))
+}
+
+fn builder(
+    config: &Config,
+    facts: &Facts,
+    view: &NodeView,
+    socket: &Path,
+    roots: &Roots,
+) -> Arc<Here> {
+    let executor = LocalNix {
+        socket: socket.to_owned(),
+        node: view.name.clone(),
+        settings: BuildSettings {
+            cores: config.board.cores_for(facts.cores, view.mem_mib),
+            timeout_s: config.board.timeout_s,
+            max_silent_s: config.board.max_silent_s,
+            features: view.features.clone(),
+        },
+        roots: roots.clone(),
+        trouble: Arc::default(),
+    };
+    Arc::new(Here {
+        executor: Arc::new(executor),
+        view: view.clone(),
+        draining: AtomicBool::new(false),
+        store: STORE.into(),
+        min_free_mib: config.queue.min_free_mib,
+    })
+}
+
+fn open_fleet(config: &Config, view: &NodeView) -> Result<Fleet, DaemonError> {
+    let ssh_dir = PathBuf::from(names::SSH_DIR);
+    let control_dir = Path::new(names::RUNTIME_DIR).join("ssh");
+    fs::create_dir_all(&control_dir)
+        .and_then(|()| fs::set_permissions(&control_dir, fs::Permissions::from_mode(0o700)))
+        .map_err(system(format!("make the folder {}", control_dir.display())))?;
+    let settings = fleet::Settings {
+        known_hosts: KnownHosts::load(&config.workstation.known_hosts)?,
+        register: names::FLEET_FILE.into(),
+        identity: client_key(&ssh_dir)?,
+        ssh_dir,
+        control_dir,
+        client: view.name.clone(),
+    };
+    Ok(Fleet::open(settings)?)
+}

@@ -1,0 +1,132 @@
+//! Receives who comes through the door, and sends each to the session that speaks its language.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{io::BufReader, sync::watch};
+use tracing::info;
+
+use super::{client, control::Control, parts::Parts};
+use crate::{
+    dispatch::Dispatcher,
+    execute::{Link, Queries},
+    fleet::{Deliveries, Fleet, Missing, Whereabouts, connect::Session},
+    model::{JobId, NodeView},
+    wire::{
+        command::Command,
+        control::control,
+        door::{Request, Visit},
+        local_nix::LocalNix,
+        session,
+        unfetched::Unfetched,
+    },
+};
+
+/// What sessions need.
+#[derive(Clone)]
+pub(super) struct Visits {
+    dispatcher: Dispatcher,
+    nix: LocalNix,
+    queries: Queries,
+    whereabouts: Arc<dyn Whereabouts>,
+    patience: Duration,
+    deliveries: Deliveries,
+    view: watch::Receiver<NodeView>,
+    control: Control,
+}
+
+impl Visits {
+    pub(super) fn new(parts: &Parts, control: &Control) -> Self {
+        Self {
+            dispatcher: parts.dispatcher.clone(),
+            nix: LocalNix {
+                socket: parts.socket.clone(),
+                store_dir: PathBuf::from("/nix/store"),
+                trouble: parts
+                    .here
+                    .as_ref()
+                    .map(|h| h.executor.trouble.clone())
+                    .unwrap_or_default(),
+                unfetched: Unfetched::default(),
+            },
+            queries: parts.queries.clone(),
+            patience: Duration::from_secs(parts.config.workstation.away_timeout_s),
+            whereabouts: Arc::new(BuiltOn {
+                dispatcher: parts.dispatcher.clone(),
+                fleet: parts.fleet.clone(),
+            }),
+            deliveries: Deliveries::default(),
+            view: control.watch(),
+            control: control.clone(),
+        }
+    }
+
+    /// Serves one client until it or its program has gone.
+    pub(super) async fn attend(self, visit: Visit) {
+        match &visit.request {
+            Request::Connect { .. } => self.connect(visit).await,
+            Request::Serve { command: Command::PeerControl, .. } => self.control(visit).await,
+            Request::Serve { .. } => session::attend(visit, &self.nix, &self.dispatcher).await,
+        }
+    }
+
+    /// A build hook of the local Nix.
+    async fn connect(self, visit: Visit) {
+        let Visit { caller, input, output, mut lifeline, mut notes, .. } = visit;
+        let session = Session {
+            builds: self.dispatcher,
+            whereabouts: self.whereabouts,
+            patience: self.patience,
+            deliveries: self.deliveries,
+            queries: self.queries,
+            socket: self.nix.socket,
+            client: client::of(caller.pid),
+            reader: BufReader::with_capacity(64 << 10, input),
+            writer: output,
+        };
+        let ended = tokio::select! {
+            ended = session.run() => ended,
+            () = lifeline.gone() => return,
+        };
+        match ended {
+            Ok(()) => notes.end(0).await,
+            Err(error) => {
+                info!("a build hook's session ended: {error}");
+                notes.text(format!("roost: {error}\n")).await;
+                notes.end(1).await;
+            }
+        }
+    }
+
+    /// Another node that uses this one.
+    async fn control(self, visit: Visit) {
+        let Visit { input, output, mut lifeline, mut notes, .. } = visit;
+        let ended = tokio::select! {
+            ended = control(input, output, self.view, self.control.requests()) => ended,
+            () = lifeline.gone() => return,
+        };
+        if let Err(error) = ended {
+            info!("a control channel ended: {error}");
+            notes.text(format!("roost: {error}\n")).await;
+            return notes.end(1).await;
+        }
+        notes.end(0).await;
+    }
+}
+
+/// Finds the board that built a job.
+struct BuiltOn {
+    dispatcher: Dispatcher,
+    fleet: Option<Fleet>,
+}
+
+impl Whereabouts for BuiltOn {
+    fn of(&self, id: &JobId) -> Result<Arc<Link>, Missing> {
+        let unknown = |why: &str| Missing::Unknown(why.to_owned());
+        let node = self.dispatcher.built_on(id);
+        let node = node.ok_or_else(|| unknown("nobody knows any more where"))?;
+        let board = self.fleet.as_ref().and_then(|fleet| fleet.board(&node));
+        let board = board.ok_or_else(|| unknown(&format!("{node} is no board of this fleet")))?;
+        let away = || Missing::Away(format!("{} is not connected", board.node().name));
+        board.link().ok_or_else(away)
+    }
+}

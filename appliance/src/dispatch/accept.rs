@@ -1,0 +1,192 @@
+//! The way into the queue: a job is promised once its record is on disk.
+
+use std::collections::BTreeSet;
+
+use nix_compat::store_path::StorePath;
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use super::{Dispatcher, Live, feed, now_s};
+use crate::{
+    model::{Builds, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission, Ticket},
+    queue::{Durability, logs::Start, rules},
+};
+
+/// Events a slow client may lag behind before its feed waits for it.
+const FEED_DEPTH: usize = 64;
+
+/// Jobs whose payloads are kept in memory until they start, so that a start need not wait for the
+/// queue's disk: more than a board builds at once, and a few MiB at most.
+const PAYLOADS_AT_HAND: usize = 32;
+
+/// What to do with a submission, decided under the lock.
+enum Step {
+    Attach(Ticket),
+    WaitForOther(watch::Receiver<()>),
+    Accept(watch::Sender<()>),
+}
+
+impl Builds for Dispatcher {
+    async fn submit(&self, submission: Submission) -> Result<Ticket, Refusal> {
+        let id = submission.key.id();
+        loop {
+            match self.step(&id)? {
+                Step::Attach(ticket) => return Ok(ticket),
+                Step::WaitForOther(mut ended) => {
+                    // The sender is dropped, never used: an error is the end.
+                    let _ = ended.changed().await;
+                }
+                Step::Accept(ended) => {
+                    // In a task of its own, so that a client that vanishes meanwhile cannot leave
+                    // a record on disk that memory knows nothing of.
+                    let this = self.clone();
+                    let task = tokio::spawn(async move {
+                        let result = this.accept(submission).await;
+                        this.state().busy.remove(&result.0);
+                        drop(ended);
+                        result.1
+                    });
+                    return task.await.unwrap_or(Err(Refusal::Stopping));
+                }
+            }
+        }
+    }
+
+    async fn fetched(&self, id: &JobId) {
+        let job = {
+            let mut state = self.state();
+            let Some(live) = state.jobs.get_mut(id) else { return };
+            let held = matches!(live.job.state, JobState::Done { outputs: Outputs::Held, .. });
+            if !held || rules::release_outputs(&mut live.job).is_err() {
+                return;
+            }
+            live.job.clone()
+        };
+        self.record(&job, Durability::Later).await;
+        self.release_roots(id).await;
+    }
+}
+
+impl Dispatcher {
+    fn step(&self, id: &JobId) -> Result<Step, Refusal> {
+        let mut state = self.state();
+        if state.stopping {
+            return Err(Refusal::Stopping);
+        }
+        // What panicked has closed its channel and is nothing to wait for.
+        if let Some(ended) = state.busy.get(id).filter(|ended| ended.has_changed().is_ok()) {
+            return Ok(Step::WaitForOther(ended.clone()));
+        }
+        if let Some(live) = state.jobs.get_mut(id).filter(|live| live.answers()) {
+            return Ok(Step::Attach(self.attach(live)));
+        }
+        let held = state.open_jobs() + state.busy.len();
+        if held >= self.0.max_jobs {
+            return Err(Refusal::Full { held });
+        }
+        let (ended, watcher) = watch::channel(());
+        state.busy.insert(id.clone(), watcher);
+        Ok(Step::Accept(ended))
+    }
+
+    async fn accept(&self, submission: Submission) -> (JobId, Result<Ticket, Refusal>) {
+        let id = submission.key.id();
+        let result = self.write(&id, submission).await;
+        if let Err(refusal) = &result {
+            warn!(job = %id, "refused: {refusal}");
+            self.remove_roots(&id).await;
+        }
+        (id, result)
+    }
+
+    /// Holds the inputs, checks that they are there, and writes the record, in this order: what
+    /// is held cannot vanish after the check.
+    async fn write(&self, id: &JobId, submission: Submission) -> Result<Ticket, Refusal> {
+        let inputs = inputs(&submission);
+        let (held, job) = (inputs.clone(), id.clone());
+        self.roots(move |roots| roots.hold_inputs(&job, &held)).await.map_err(Refusal::Disk)?;
+        // What goes to a board is sent there with its inputs.
+        let store = self.0.inputs.as_ref().filter(|_| submission.key.site == Site::Here);
+        if let Some(store) = store {
+            let missing = store.missing(&inputs).await.map_err(Refusal::Disk)?;
+            if let Some(example) = missing.first() {
+                let example = example.to_string();
+                return Err(Refusal::InputsGone { missing: missing.len(), example });
+            }
+        }
+        let mut job = Job {
+            name: submission.key.drv_path.name().trim_end_matches(".drv").to_owned(),
+            key: submission.key,
+            system: submission.system,
+            features: submission.features,
+            client: submission.client,
+            accepted_s: now_s(),
+            deaths: 0,
+            state: JobState::Queued,
+            notes: Vec::new(),
+        };
+        job.note(job.accepted_s, format!("accepted from {}", job.client.label));
+        self.0
+            .queue
+            .accept(&job, &submission.payload)
+            .await
+            .map_err(|error| Refusal::Disk(error.to_string()))?;
+        info!(job = %id, name = job.name, system = job.system, client = job.client.label, "accepted");
+        // The job is promised by now: a log that cannot be kept is no reason not to build.
+        let log = self.0.logs.writer(id, Start::Fresh);
+        let log = log.inspect_err(|error| warn!(job = %id, "it has no log: {error}")).ok();
+        let ticket = {
+            let mut state = self.state();
+            let turn = state.turn();
+            let mut live = Live::new(job, turn, log);
+            let few = state.open_jobs() < PAYLOADS_AT_HAND;
+            live.payload = few.then_some(submission.payload);
+            let ticket = self.attach(&mut live);
+            state.jobs.insert(id.clone(), live);
+            ticket
+        };
+        self.0.wake.notify_one();
+        self.job_changed(id);
+        Ok(ticket)
+    }
+
+    /// Attaches a client; its feed runs until the job has ended or the client has gone.
+    fn attach(&self, live: &mut Live) -> Ticket {
+        let id = live.job.id();
+        live.attached += 1;
+        live.unattended = None;
+        live.unwanted = false;
+        live.collect_failure();
+        let (sender, events) = mpsc::channel(FEED_DEPTH);
+        let feed = feed::Feed::new(&live.job, live.progress.subscribe(), self.0.logs.follow(&id));
+        let (this, job, turn) = (self.clone(), id.clone(), live.turn);
+        tokio::spawn(async move {
+            feed.run(sender).await;
+            this.detach(&job, turn);
+        });
+        Ticket { id, events }
+    }
+
+    /// `turn` tells the job that the client was attached to from a later one of the same id.
+    fn detach(&self, id: &JobId, turn: u64) {
+        let mut state = self.state();
+        if let Some(live) = state.jobs.get_mut(id).filter(|live| live.turn == turn) {
+            live.attached = live.attached.saturating_sub(1);
+            if live.attached == 0 && !live.is_done() {
+                live.unattended = Some(tokio::time::Instant::now());
+            }
+        }
+        drop(state);
+        // A grace period has begun, which is a deadline for the pump.
+        self.0.wake.notify_one();
+        self.job_changed(id);
+    }
+}
+
+/// Everything the job needs in the store.
+fn inputs(submission: &Submission) -> BTreeSet<StorePath> {
+    match &submission.payload {
+        Payload::Derivation(derivation) => derivation.input_srcs.clone(),
+        Payload::Target(_) => BTreeSet::from([submission.key.drv_path.clone()]),
+    }
+}

@@ -1,0 +1,188 @@
+//! Brings jobs and executors together.
+//!
+//! [`Dispatcher`] accepts jobs ([`crate::model::Builds`]), keeps them in the queue, asks
+//! [`crate::place`] where each should go whenever something has changed, runs them on executors
+//! and tells attached clients. All of its state is behind one mutex that is never held across an
+//! await; one task, [`Dispatcher::run`], does the placing, one task runs each started job, and
+//! one task feeds each attached client.
+
+mod accept;
+mod control;
+mod feed;
+mod live;
+mod pump;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::future::BoxFuture;
+use nix_compat::store_path::StorePath;
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::{
+    execute::Execute,
+    model::{Change, JobId, JobState},
+    place::NodeFacts,
+    queue::{
+        Queue, Recovery,
+        logs::{Logs, Start},
+        roots::{Roots, RootsError},
+    },
+};
+pub use control::FindError;
+use live::Live;
+
+/// The nodes that jobs can be given to, as they are now.
+pub trait Nodes: Send + Sync {
+    /// Facts of each; `assigned` is filled in by the dispatcher.
+    fn facts(&self) -> Vec<NodeFacts>;
+    /// The executor of one of them.
+    fn executor(&self, node: &str) -> Option<Arc<dyn Execute>>;
+    /// The name people know a node by, whether it is there now or not.
+    fn name(&self, node: &str) -> Option<String>;
+}
+
+/// The store that inputs must be in before a job is accepted.
+pub trait Inputs: Send + Sync {
+    /// Those of `paths` that are not valid. An error is the reason why that could not be found out.
+    fn missing<'a>(
+        &'a self,
+        paths: &'a BTreeSet<StorePath>,
+    ) -> BoxFuture<'a, Result<BTreeSet<StorePath>, String>>;
+}
+
+/// How long things wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// A job nobody waits for is cancelled after this.
+    pub orphan_grace: Duration,
+    /// Outputs nobody fetches are let go after this.
+    pub output_grace: Duration,
+    /// A job whose every possible node is away fails after this.
+    pub away: Duration,
+}
+
+/// What a dispatcher works with.
+pub struct Parts {
+    /// The durable queue.
+    pub queue: Queue,
+    /// What opening the queue found.
+    pub recovery: Recovery,
+    /// Garbage-collection roots.
+    pub roots: Roots,
+    /// Job logs.
+    pub logs: Logs,
+    /// Executors.
+    pub nodes: Arc<dyn Nodes>,
+    /// Where inputs are checked before acceptance; `None` on a node that ships them later.
+    pub inputs: Option<Arc<dyn Inputs>>,
+    /// Unfinished jobs held at most.
+    pub max_jobs: usize,
+    /// How long things wait.
+    pub patience: Patience,
+}
+
+/// The dispatcher. Clones share it.
+#[derive(Clone)]
+pub struct Dispatcher(Arc<Inner>);
+
+struct Inner {
+    queue: Queue,
+    roots: Roots,
+    logs: Logs,
+    nodes: Arc<dyn Nodes>,
+    inputs: Option<Arc<dyn Inputs>>,
+    max_jobs: usize,
+    patience: Patience,
+    state: Mutex<State>,
+    /// Something changed that placement should look at.
+    wake: Notify,
+    changes: broadcast::Sender<Change>,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: BTreeMap<JobId, Live>,
+    /// Jobs on their way into the queue, and those whose roots are being removed; the sender is
+    /// dropped when that has ended.
+    busy: HashMap<JobId, watch::Receiver<()>>,
+    /// Order of acceptance.
+    next_turn: u64,
+    stopping: bool,
+}
+
+impl State {
+    fn turn(&mut self) -> u64 {
+        self.next_turn += 1;
+        self.next_turn
+    }
+
+    fn open_jobs(&self) -> usize {
+        self.jobs.values().filter(|live| !live.is_done()).count()
+    }
+}
+
+impl Dispatcher {
+    /// Makes a dispatcher that goes on where the last one stopped.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let mut state = State::default();
+        let mut jobs = parts.recovery.jobs;
+        jobs.sort_by_key(|job| job.accepted_s);
+        for job in jobs {
+            let turn = state.turn();
+            let log = match &job.state {
+                JobState::Done { .. } => None,
+                // A log that cannot be opened is no reason not to build.
+                _ => parts.logs.writer(&job.id(), Start::Continue).ok(),
+            };
+            state.jobs.insert(job.id(), Live::new(job, turn, log));
+        }
+        Self(Arc::new(Inner {
+            queue: parts.queue,
+            roots: parts.roots,
+            logs: parts.logs,
+            nodes: parts.nodes,
+            inputs: parts.inputs,
+            max_jobs: parts.max_jobs,
+            patience: parts.patience,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            changes: broadcast::channel(64).0,
+        }))
+    }
+
+    /// Tells that the nodes have changed.
+    pub fn nodes_changed(&self) {
+        self.0.wake.notify_one();
+        self.announce(Change::Boards);
+    }
+
+    /// Does something with the garbage-collection roots: file operations that wait for the medium.
+    async fn roots<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Roots) -> Result<T, RootsError> + Send + 'static,
+    ) -> Result<T, String> {
+        let roots = self.0.roots.clone();
+        match tokio::task::spawn_blocking(move || act(&roots)).await {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock cannot leave it half changed: every change is a single assignment.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Seconds since 1970; 0 if the clock is before that.
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

@@ -1,0 +1,266 @@
+//! Places waiting jobs whenever something has changed, and keeps the deadlines.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use nix_compat::nix_daemon::{BuildResult, BuildStatus};
+use tokio::time::Instant;
+use tracing::info;
+
+use super::{Dispatcher, Live, State, live::Progress, now_s, run::Ending};
+use crate::{
+    execute::Stage,
+    model::{JobId, JobState, Outputs, Site},
+    place::{self, Decision, JobFacts, NodeFacts, WaitFor},
+    queue::rules,
+};
+
+/// A job to be started, which counts as running from the moment it was placed: nothing that takes
+/// time may come in between.
+struct Start {
+    id: JobId,
+    node: String,
+}
+
+/// What else the pump does once the lock is released.
+enum Action {
+    End { id: JobId, result: BuildResult },
+    Release { id: JobId },
+}
+
+/// Jobs that ask for the same are decided once a round: facts only get tighter within one.
+type Decided = HashMap<(bool, String, BTreeSet<String>), (WaitFor, String)>;
+
+impl Dispatcher {
+    /// Places jobs until the dispatcher is stopped.
+    pub async fn run(&self) {
+        loop {
+            let (starts, actions, deadline) = self.round(Instant::now());
+            for Start { id, node } in starts {
+                self.start(&id, &node);
+            }
+            for action in actions {
+                match action {
+                    Action::End { id, result } => self.end(&id, result, Ending::FromOutside).await,
+                    Action::Release { id } => {
+                        use crate::model::Builds as _;
+                        self.fetched(&id).await;
+                    }
+                }
+            }
+            match deadline {
+                Some(deadline) => tokio::select! {
+                    () = self.0.wake.notified() => {}
+                    () = tokio::time::sleep_until(deadline) => {}
+                },
+                None => self.0.wake.notified().await,
+            }
+        }
+    }
+
+    /// One look at everything: what to do now, and when to look again at the latest.
+    fn round(&self, now: Instant) -> (Vec<Start>, Vec<Action>, Option<Instant>) {
+        let mut facts = self.0.nodes.facts();
+        let mut state = self.state();
+        if state.stopping {
+            return (Vec::new(), Vec::new(), None);
+        }
+        count_assigned(&state, &mut facts);
+        let mut round = Round { now, starts: Vec::new(), actions: Vec::new(), deadline: None };
+        let mut order: Vec<_> =
+            state.jobs.iter().map(|(id, live)| (live.turn, id.clone())).collect();
+        order.sort_unstable();
+        let mut decided = Decided::new();
+        let mut ahead: HashMap<String, usize> = HashMap::new();
+        for (_, id) in order {
+            let Some(live) = state.jobs.get_mut(&id) else { continue };
+            let over = self.deadlines(live, &mut round);
+            if !over && live.job.state == JobState::Queued {
+                let ahead = ahead.entry(live.job.system.clone()).or_default();
+                self.place(live, &mut facts, &mut decided, *ahead, &mut round);
+                *ahead += usize::from(live.job.state == JobState::Queued);
+            }
+        }
+        (round.starts, round.actions, round.deadline)
+    }
+
+    /// Ends what nobody waits for any more; tells whether this job is to end.
+    fn deadlines(&self, live: &Live, round: &mut Round) -> bool {
+        let patience = &self.0.patience;
+        match &live.job.state {
+            JobState::Done { outputs: Outputs::Held, at_s, .. } => {
+                let held = Duration::from_secs(now_s().saturating_sub(*at_s));
+                let left = patience.output_grace.saturating_sub(held);
+                if left.is_zero() {
+                    round.actions.push(Action::Release { id: live.job.id() });
+                } else {
+                    round.again(round.now + left);
+                }
+                false
+            }
+            JobState::Done { .. } => false,
+            JobState::Queued | JobState::Running { .. } => {
+                let Some(since) = live.unattended else { return false };
+                let end = since + patience.orphan_grace;
+                if live.unwanted {
+                    round.end(live, "cancelled by who asked for it");
+                } else if round.now < end {
+                    round.again(end);
+                    return false;
+                } else {
+                    let grace_s = patience.orphan_grace.as_secs();
+                    let why = format!("cancelled: nobody has waited for it for {grace_s} s");
+                    round.end(live, &why);
+                }
+                true
+            }
+        }
+    }
+
+    fn place(
+        &self,
+        live: &mut Live,
+        facts: &mut [NodeFacts],
+        decided: &mut Decided,
+        ahead: usize,
+        round: &mut Round,
+    ) {
+        if let Some(not_before) = live.not_before.filter(|at| round.now < *at) {
+            return round.again(not_before);
+        }
+        let here = live.job.key.site == Site::Here;
+        let kind = (here, live.job.system.clone(), live.job.features.clone());
+        let decision = match decided.get(&kind) {
+            Some((on, reason)) => Decision::Wait { on: *on, reason: reason.clone() },
+            None => {
+                let job = JobFacts { system: &live.job.system, features: &live.job.features, here };
+                decide(&job, facts, live.avoid.as_deref())
+            }
+        };
+        match decision {
+            // Tried for long enough, each time in vain.
+            Decision::Run { .. } if self.patience_is_over(live, round) => {
+                let why = live.job.notes.last().map_or_else(String::new, |note| note.text.clone());
+                self.give_up(live, &why, round);
+            }
+            Decision::Run { node, reason } => {
+                if let Some(facts) = facts.iter_mut().find(|facts| facts.id == node) {
+                    facts.assigned += 1;
+                    facts.busy = facts.busy.max(facts.assigned);
+                }
+                let since_s = now_s();
+                live.job.note(since_s, reason);
+                if rules::start(&mut live.job, &node, since_s).is_err() {
+                    return;
+                }
+                round.starts.push(Start { id: live.job.id(), node });
+            }
+            Decision::Wait { on, reason } => {
+                self.wait(live, on, &reason, ahead, round);
+                decided.insert(kind, (on, reason));
+            }
+            Decision::Refuse { reason } => {
+                live.job.note(now_s(), format!("refused: {reason}"));
+                round.end(live, &reason);
+            }
+        }
+    }
+
+    fn wait(&self, live: &mut Live, on: WaitFor, reason: &str, ahead: usize, round: &mut Round) {
+        if on == WaitFor::Return {
+            live.stranded.get_or_insert(round.now);
+            if self.patience_is_over(live, round) {
+                return self.give_up(live, reason, round);
+            }
+        } else {
+            live.stranded = None;
+        }
+        let place = match ahead {
+            0 => "next in line".to_owned(),
+            1 => "1 job is before it".to_owned(),
+            n => format!("{n} jobs are before it"),
+        };
+        if live.job.notes.last().is_none_or(|note| note.text != reason) {
+            live.job.note(now_s(), reason);
+        }
+        live.show(Progress::At(Stage::Waiting(format!("{reason}; {place}"))));
+    }
+
+    /// Whether a job that no node has taken was tried for long enough; if not, this is looked at
+    /// again when it is.
+    fn patience_is_over(&self, live: &Live, round: &mut Round) -> bool {
+        let Some(since) = live.stranded else { return false };
+        let end = since + self.0.patience.away;
+        let over = round.now >= end;
+        if !over {
+            round.again(end);
+        }
+        over
+    }
+
+    fn give_up(&self, live: &mut Live, reason: &str, round: &mut Round) {
+        let waited_s = self.0.patience.away.as_secs();
+        let why = format!("gave up after {waited_s} s (workstation.away_timeout_s): {reason}");
+        live.job.note(now_s(), why.clone());
+        round.end(live, &why);
+    }
+
+    fn start(&self, id: &JobId, node: &str) {
+        let Some(executor) = self.0.nodes.executor(node) else {
+            // It went away between the facts and now; the next round sees that.
+            if let Some(live) = self.state().jobs.get_mut(id) {
+                drop(rules::put_back(&mut live.job, now_s(), "the node went away meanwhile"));
+            }
+            self.0.wake.notify_one();
+            return;
+        };
+        info!(job = %id, node, "started");
+        if let Some(live) = self.state().jobs.get_mut(id).filter(|live| live.node() == Some(node)) {
+            let run = self.clone().run_job(id.clone(), node.to_owned(), executor);
+            live.task = Some(tokio::spawn(run).abort_handle());
+        }
+        self.job_changed(id);
+    }
+}
+
+/// As [`place::decide`], but rather not on the node where the last run had no result: a node that
+/// takes everything and builds nothing must not swallow a queue.
+fn decide(job: &JobFacts<'_>, facts: &[NodeFacts], avoid: Option<&str>) -> Decision {
+    if let Some(avoid) = avoid {
+        let others: Vec<_> = facts.iter().filter(|node| node.id != avoid).cloned().collect();
+        let elsewhere = place::decide(job, &others);
+        if matches!(elsewhere, Decision::Run { .. }) {
+            return elsewhere;
+        }
+    }
+    place::decide(job, facts)
+}
+
+struct Round {
+    now: Instant,
+    starts: Vec<Start>,
+    actions: Vec<Action>,
+    deadline: Option<Instant>,
+}
+
+impl Round {
+    fn again(&mut self, at: Instant) {
+        self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
+    }
+
+    fn end(&mut self, live: &Live, why: &str) {
+        let message = format!("roost: {}: {why}", live.job.name);
+        let result = BuildResult::failure(BuildStatus::TransientFailure, message);
+        self.actions.push(Action::End { id: live.job.id(), result });
+    }
+}
+
+fn count_assigned(state: &State, facts: &mut [NodeFacts]) {
+    for facts in facts {
+        let builds = |live: &&Live| live.node() == Some(&facts.id) && !live.vacated;
+        let here = state.jobs.values().filter(builds).count();
+        facts.assigned = u32::try_from(here).unwrap_or(u32::MAX);
+    }
+}

@@ -1,0 +1,271 @@
+//! The life of a started job: its executor, its verdict, its end.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use nix_compat::nix_daemon::{BuildResult, BuildStatus};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tracing::{info, warn};
+
+use super::{Dispatcher, live::Progress, now_s};
+use crate::{
+    execute::{Execute, Order, Report, Stage, Verdict},
+    model::{Change, Job, JobId, JobState, Site},
+    queue::{
+        Durability,
+        rules::{self, AfterDeath},
+    },
+};
+
+/// How long a job whose run had no result waits before it is placed again: a node that is in
+/// trouble is not asked at once. Doubled with each such run in a row, [`DOUBLINGS`] times at most.
+const PAUSE: Duration = Duration::from_secs(1);
+/// To 32 s.
+const DOUBLINGS: u32 = 5;
+
+/// A rule of the queue for a run without a result.
+type Rule = fn(&mut Job, u64, &str) -> Result<AfterDeath, rules::Impossible>;
+
+fn put_back(job: &mut Job, at_s: u64, why: &str) -> Result<AfterDeath, rules::Impossible> {
+    rules::put_back(job, at_s, why).map(|()| AfterDeath::Queued)
+}
+
+/// Who ends a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// What ran it.
+    ByExecutor,
+    /// Somebody or something else, whether it runs or not.
+    FromOutside,
+}
+
+/// Tells clients and the log how a job goes.
+struct Reporter {
+    dispatcher: Dispatcher,
+    id: JobId,
+}
+
+impl Report for Reporter {
+    fn accepted(&mut self) {
+        if let Some(live) = self.dispatcher.state().jobs.get_mut(&self.id) {
+            live.stranded = None;
+        }
+    }
+
+    fn built(&mut self) {
+        if let Some(live) = self.dispatcher.state().jobs.get_mut(&self.id) {
+            live.vacated = true;
+        }
+        self.dispatcher.0.wake.notify_one();
+    }
+
+    fn stage(&mut self, stage: Stage) {
+        let mut state = self.dispatcher.state();
+        let Some(live) = state.jobs.get_mut(&self.id) else { return };
+        if matches!(stage, Stage::Building { .. }) {
+            live.misses = 0;
+            live.stranded = None;
+        }
+        if live.show(Progress::At(stage)) {
+            drop(state);
+            self.dispatcher.job_changed(&self.id);
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        if let Some(live) = self.dispatcher.state().jobs.get_mut(&self.id) {
+            live.line(line);
+        }
+    }
+}
+
+impl Dispatcher {
+    pub(super) async fn run_job(self, id: JobId, node: String, executor: Arc<dyn Execute>) {
+        let Some(job) = self.state().jobs.get(&id).map(|live| live.job.clone()) else { return };
+        // On disk while the build runs: if the power goes before that, nothing was begun.
+        let recorded = self.record(&job, Durability::Now);
+        let verdict = match self.order(&job).await {
+            Ok(order) => {
+                let mut reporter = Reporter { dispatcher: self.clone(), id: id.clone() };
+                let run = AssertUnwindSafe(executor.run(order, &mut reporter)).catch_unwind();
+                let (verdict, ()) = tokio::join!(run, recorded);
+                let verdict = verdict.unwrap_or_else(|_| {
+                    Verdict::Died("roost itself failed (a panic, see its journal)".to_owned())
+                });
+                if let Verdict::Died(why) | Verdict::Lost(why) = &verdict {
+                    reporter.line(format!("roost: {why}").as_bytes());
+                }
+                verdict
+            }
+            Err(why) => Verdict::Ended(Box::new(BuildResult::failure(
+                BuildStatus::TransientFailure,
+                format!("roost: {}: {why}", job.name),
+            ))),
+        };
+        match verdict {
+            Verdict::Ended(result) => self.end(&id, *result, Ending::ByExecutor).await,
+            Verdict::Died(why) => self.interrupted(&id, &node, &why, rules::died).await,
+            Verdict::Lost(why) => self.interrupted(&id, &node, &why, put_back).await,
+        }
+    }
+
+    async fn order(&self, job: &Job) -> Result<Order, String> {
+        let at_hand = self.state().jobs.get_mut(&job.id()).and_then(|live| live.payload.take());
+        if let Some(payload) = at_hand {
+            return Ok(Order { key: job.key.clone(), payload, client: job.client.clone() });
+        }
+        match self.0.queue.payload(&job.id()).await {
+            Ok(Some(payload)) => {
+                Ok(Order { key: job.key.clone(), payload, client: job.client.clone() })
+            }
+            Ok(None) => Err("its derivation is not in the queue's database any more".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// A run ended without a result; `rule` says what that makes of the job.
+    async fn interrupted(&self, id: &JobId, node: &str, why: &str, rule: Rule) {
+        warn!(job = %id, node, "{why}");
+        let (job, after) = {
+            let mut state = self.state();
+            let Some(live) = state.jobs.get_mut(id) else { return };
+            live.task = None;
+            live.vacated = false;
+            let Ok(after) = rule(&mut live.job, now_s(), why) else { return };
+            match &live.job.state {
+                JobState::Done { result, .. } => {
+                    let result = result.clone();
+                    live.log = None;
+                    live.show(Progress::Ended(result));
+                    if live.attached > 0 {
+                        live.collect_failure();
+                    }
+                }
+                JobState::Queued | JobState::Running { .. } => {
+                    let now = Instant::now();
+                    let pause = PAUSE * (1 << live.misses.min(DOUBLINGS));
+                    live.misses = live.misses.saturating_add(1);
+                    live.avoid = Some(node.to_owned());
+                    live.not_before = Some(now + pause);
+                    live.stranded.get_or_insert(now);
+                    let waiting = format!("{why}; it will be tried again");
+                    live.show(Progress::At(Stage::Waiting(waiting)));
+                }
+            }
+            (live.job.clone(), after)
+        };
+        self.record(&job, Durability::Later).await;
+        self.0.wake.notify_one();
+        self.job_changed(id);
+        if after == AfterDeath::GivenUp {
+            self.release_roots(id).await;
+        }
+    }
+
+    /// Ends a job: with its executor's result, or from outside (`refused`), which ends its run. The
+    /// record is written when there is time, since a job whose end is lost with the power is asked
+    /// for again, and its outputs are found valid.
+    pub(super) async fn end(&self, id: &JobId, result: BuildResult, how: Ending) {
+        let success = result.is_success();
+        info!(job = %id, status = result.status.name(), "ended");
+        let (job, node) = {
+            let mut state = self.state();
+            let Some(live) = state.jobs.get_mut(id) else { return };
+            let node = live.node().map(str::to_owned);
+            let at_s = now_s();
+            let ended = match (how, &live.job.state) {
+                (Ending::FromOutside, JobState::Running { .. }) => {
+                    rules::put_back(&mut live.job, at_s, "ended from outside")
+                        .and_then(|()| rules::refuse(&mut live.job, result, at_s))
+                }
+                (Ending::FromOutside, _) => rules::refuse(&mut live.job, result, at_s),
+                (Ending::ByExecutor, _) => rules::finish(&mut live.job, result, at_s),
+            };
+            let JobState::Done { result, .. } = &live.job.state else { return };
+            if ended.is_err() {
+                return;
+            }
+            let result = result.clone();
+            let task = live.task.take();
+            match how {
+                Ending::ByExecutor => live.keep_failure(),
+                // At once, lest the run's record of its start follows that of the end.
+                Ending::FromOutside => task.iter().for_each(AbortHandle::abort),
+            }
+            live.log = None;
+            live.show(Progress::Ended(result));
+            (live.job.clone(), node)
+        };
+        // Its slot is free: who comes next does not wait for the disk.
+        self.0.wake.notify_one();
+        self.record(&job, Durability::Later).await;
+        self.job_changed(id);
+        if !success || job.key.site == Site::Elsewhere {
+            self.release_roots(id).await;
+        }
+        self.prune().await;
+        if how == Ending::FromOutside {
+            self.forget(&job, node).await;
+        }
+    }
+
+    /// Tells the node that had a job that it is not wanted any more.
+    async fn forget(&self, job: &Job, node: Option<String>) {
+        if let Some(executor) = node.and_then(|node| self.0.nodes.executor(&node)) {
+            executor.forget(&job.key).await;
+        }
+    }
+
+    /// Forgets the oldest finished jobs beyond the queue's limits.
+    async fn prune(&self) {
+        match self.0.queue.prune(now_s()).await {
+            Ok(gone) => {
+                for id in &gone {
+                    self.state().jobs.remove(id);
+                    if let Err(error) = self.0.logs.remove(id) {
+                        warn!("{error}");
+                    }
+                    self.release_roots(id).await;
+                }
+            }
+            Err(error) => warn!("old jobs could not be forgotten: {error}"),
+        }
+    }
+
+    /// Writes a record. What cannot be written now is remembered by the queue and written later.
+    pub(super) async fn record(&self, job: &Job, durability: Durability) {
+        if let Err(error) = self.0.queue.update(job, durability).await {
+            warn!(job = %job.id(), "its state could not be written: {error}");
+        }
+    }
+
+    /// Lets go of what is held for a job that has ended. Should it be asked for again meanwhile, it
+    /// is accepted afterwards; if it has been already, it needs the same again.
+    pub(super) async fn release_roots(&self, id: &JobId) {
+        let (_released, watcher) = watch::channel(());
+        {
+            let mut state = self.state();
+            let open = state.jobs.get(id).is_some_and(|live| !live.is_done());
+            if open || state.busy.contains_key(id) {
+                return;
+            }
+            state.busy.insert(id.clone(), watcher);
+        }
+        self.remove_roots(id).await;
+        self.state().busy.remove(id);
+    }
+
+    pub(super) async fn remove_roots(&self, id: &JobId) {
+        let job = id.clone();
+        if let Err(error) = self.roots(move |roots| roots.release(&job)).await {
+            warn!(job = %id, "its garbage-collection roots could not be removed: {error}");
+        }
+    }
+
+    pub(super) fn job_changed(&self, id: &JobId) {
+        let view = self.state().jobs.get(id).map(|live| self.view(live));
+        if let Some(view) = view {
+            self.announce(Change::Job(view));
+        }
+    }
+}

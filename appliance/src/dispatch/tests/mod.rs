@@ -1,0 +1,7 @@
+//! The dispatcher as its clients and its executors see it.
+
+mod ends;
+mod lasting;
+mod placing;
+mod rig;
+mod sharing;

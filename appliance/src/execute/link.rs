@@ -1,0 +1,220 @@
+//! An SSH session with one board, and the channels on it.
+//!
+//! One master connection a board, made by the openssh crate; each channel runs the board's forced
+//! command in peer mode and speaks the worker protocol with its daemon. A channel serves one job or
+//! one transfer at a time and is then used again, so that in the long run a build costs no SSH
+//! set-up at all.
+
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix_compat::nix_daemon::{ClientOptions, client::Discard};
+use openssh::{
+    Child, ChildStdin, ChildStdout, ControlPersist, KnownHosts, Session, SessionBuilder, Stdio,
+};
+use tokio::time::timeout;
+
+use super::nix::{self, NixClient};
+
+/// What the board is asked to run for a channel of builds.
+pub const WORKER_COMMAND: &str = "roost peer worker";
+/// What the board is asked to run for the control channel.
+pub const CONTROL_COMMAND: &str = "roost peer control";
+
+/// Channels kept when nobody uses them.
+const MAX_IDLE: usize = 8;
+/// Longest wait for a channel to open: one round trip, and a board under load.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Longest wait for a session: ssh's own ConnectTimeout covers the first packet only.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The control channel keeps the master busy as long as this process lives; if it is killed, the
+/// master goes by itself.
+const MASTER_IDLE_S: NonZeroUsize = NonZeroUsize::new(30).expect("30 is not 0");
+
+/// What can go wrong with a board's connection.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No session.
+    #[error("cannot connect to {board} over SSH: {source}")]
+    Connect {
+        /// The board's name.
+        board: String,
+        /// The reason, with ssh's own words where it gave any.
+        source: openssh::Error,
+    },
+    /// No session in time.
+    #[error("cannot connect to {board} over SSH: no session within {} s", CONNECT_TIMEOUT.as_secs())]
+    ConnectTimeout {
+        /// The board's name.
+        board: String,
+    },
+    /// The session is there, a channel is not.
+    #[error("cannot open a channel to {board}: {source}")]
+    Open {
+        /// The board's name.
+        board: String,
+        /// The reason.
+        source: openssh::Error,
+    },
+    /// The board did not answer on a channel.
+    #[error("{board} did not answer within {} s of opening a channel", OPEN_TIMEOUT.as_secs())]
+    Silent {
+        /// The board's name.
+        board: String,
+    },
+    /// The board's daemon did not greet us as it should.
+    #[error("{board} refused a channel: {reason}")]
+    Greeting {
+        /// The board's name.
+        board: String,
+        /// What it said, or what was wrong with it.
+        reason: String,
+    },
+}
+
+/// A session with one board. Dropping it ends the SSH master.
+pub struct Link {
+    board: String,
+    client: String,
+    session: Arc<Session>,
+    idle: Mutex<Vec<Channel>>,
+    /// One upload at a time: the line to the board is one, and what a first job ships a second one
+    /// need not.
+    pub(super) shipping: tokio::sync::Mutex<()>,
+}
+
+/// A worker-protocol connection to the board's daemon. Dropping it closes it, which ends what runs
+/// on it.
+pub struct Channel {
+    /// The connection.
+    pub nix: NixClient,
+    _process: Child<Arc<Session>>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("board", &self.board).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Connects, with an ssh configuration that names host, key and identity of this one board.
+    /// `control_dir` holds the master's socket; what a dead master left there is removed.
+    ///
+    /// # Errors
+    /// [`LinkError::Connect`].
+    pub async fn connect(
+        board: &str,
+        client: &str,
+        ssh_config: &Path,
+        destination: &str,
+        control_dir: &Path,
+    ) -> Result<Self, LinkError> {
+        let mut builder = SessionBuilder::default();
+        builder
+            .config_file(ssh_config)
+            .known_hosts_check(KnownHosts::Strict)
+            .control_directory(control_dir)
+            .clean_history_control_directory(true)
+            .control_persist(ControlPersist::IdleFor(MASTER_IDLE_S));
+        let session = timeout(CONNECT_TIMEOUT, builder.connect(destination))
+            .await
+            .map_err(|_| LinkError::ConnectTimeout { board: board.to_owned() })?
+            .map_err(|source| LinkError::Connect { board: board.to_owned(), source })?;
+        Ok(Self {
+            board: board.to_owned(),
+            client: client.to_owned(),
+            session: Arc::new(session),
+            idle: Mutex::default(),
+            shipping: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The board's name.
+    #[must_use]
+    pub fn board(&self) -> &str {
+        &self.board
+    }
+
+    /// A channel: one that has been used before, if there is one.
+    ///
+    /// # Errors
+    /// If a new one has to be opened and cannot be.
+    pub async fn channel(&self) -> Result<Channel, LinkError> {
+        let used = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match used {
+            Some(channel) => Ok(channel),
+            None => timeout(OPEN_TIMEOUT, self.open())
+                .await
+                .map_err(|_| LinkError::Silent { board: self.board.clone() })?,
+        }
+    }
+
+    /// Takes back a channel, unless a request on it was not finished: that one is closed.
+    pub fn give_back(&self, channel: Channel) {
+        if !channel.nix.is_idle() {
+            return;
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            idle.push(channel);
+        }
+    }
+
+    /// Opens the control channel: lines of JSON both ways.
+    ///
+    /// # Errors
+    /// [`LinkError::Open`] or [`LinkError::Silent`].
+    pub async fn control(&self) -> Result<Process, LinkError> {
+        timeout(OPEN_TIMEOUT, self.spawn(CONTROL_COMMAND))
+            .await
+            .map_err(|_| LinkError::Silent { board: self.board.clone() })?
+    }
+
+    async fn open(&self) -> Result<Channel, LinkError> {
+        let Process { stdin, stdout, child } = self.spawn(WORKER_COMMAND).await?;
+        let greeting = |reason: String| LinkError::Greeting { board: self.board.clone(), reason };
+        let (mut nix, _) =
+            nix::greet(stdout, stdin).await.map_err(|error| greeting(error.to_string()))?;
+        let overrides = [("roost-client".to_owned(), self.client.clone())].into();
+        let options = ClientOptions { overrides, ..ClientOptions::default() };
+        nix.set_options(&options, &mut Discard)
+            .await
+            .map_err(|error| greeting(error.to_string()))?;
+        Ok(Channel { nix, _process: child })
+    }
+
+    async fn spawn(&self, command: &str) -> Result<Process, LinkError> {
+        let open = |source| LinkError::Open { board: self.board.clone(), source };
+        let mut child = self
+            .session
+            .clone()
+            .arc_raw_command(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .await
+            .map_err(open)?;
+        match (child.stdin().take(), child.stdout().take()) {
+            (Some(stdin), Some(stdout)) => Ok(Process { stdin, stdout, child }),
+            _ => Err(open(openssh::Error::Disconnected)),
+        }
+    }
+}
+
+/// A program on the board, by its pipes.
+pub struct Process {
+    /// What it reads.
+    pub stdin: ChildStdin,
+    /// What it writes.
+    pub stdout: ChildStdout,
+    /// Kept so that it is reaped.
+    pub child: Child<Arc<Session>>,
+}

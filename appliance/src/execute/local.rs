@@ -1,0 +1,207 @@
+//! Runs a job on the local nix-daemon, on a connection of its own.
+//!
+//! The daemon holds that connection, so a client that goes away loses nothing; and when the
+//! connection goes, nix-daemon ends the build, so a job that is given up runs on nowhere.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::future::BoxFuture;
+use nix_compat::{
+    nix_daemon::{
+        BuildResult, BuildStatus, ClientOptions,
+        client::{ClientError, Discard},
+    },
+    store_path::StorePath,
+};
+
+use super::{
+    Execute, Order, Report, Stage, Verdict, mode,
+    nix::{self, ANSWER_TIMEOUT, NixClient},
+};
+use crate::{
+    model::{JobKey, Payload, realised_paths},
+    queue::roots::Roots,
+};
+
+/// What nix-daemon is told for each build.
+#[derive(Clone, Debug)]
+pub struct BuildSettings {
+    /// Nix's `cores`: cores one build may use; 0 is all.
+    pub cores: u32,
+    /// Nix's `timeout`; 0 is none.
+    pub timeout_s: u64,
+    /// Nix's `max-silent-time`; 0 is none.
+    pub max_silent_s: u64,
+    /// Features this node offers: nix-daemon refuses a derivation that needs any other.
+    pub features: BTreeSet<String>,
+}
+
+/// The local nix-daemon as an executor.
+pub struct LocalNix {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// This node's name, for people.
+    pub node: String,
+    /// What it is told.
+    pub settings: BuildSettings,
+    /// Where outputs are held until they are fetched.
+    pub roots: Roots,
+    /// Why it could not be reached when it was last tried, by anyone; empty if it could.
+    pub trouble: Arc<Mutex<String>>,
+}
+
+impl Execute for LocalNix {
+    fn run<'a>(&'a self, order: Order, report: &'a mut dyn Report) -> BoxFuture<'a, Verdict> {
+        Box::pin(async move {
+            let mut nix = match self.open().await {
+                Ok(nix) => nix,
+                Err(why) => return Verdict::Lost(why),
+            };
+            match self.build(&mut nix, &order, report).await {
+                Ok(result) => Verdict::Ended(Box::new(result)),
+                Err(why) => Verdict::Died(why),
+            }
+        })
+    }
+
+    fn forget<'a>(&'a self, _: &'a JobKey) -> BoxFuture<'a, ()> {
+        // The dropped run has closed its connection, which ends the build.
+        Box::pin(async {})
+    }
+}
+
+impl LocalNix {
+    /// What keeps nix-daemon from building, as far as known; empty if nothing does.
+    #[must_use]
+    pub fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Finds out whether nix-daemon answers again, if it did not.
+    pub async fn recover(&self) {
+        if !self.trouble().is_empty() {
+            drop(self.open().await);
+        }
+    }
+
+    /// A connection to build on. That there is none is remembered as trouble.
+    async fn open(&self) -> Result<NixClient, String> {
+        let opened = async {
+            let (mut nix, _) = nix::connect(&self.socket).await.map_err(|e| e.to_string())?;
+            let went_away = |error| format!("nix-daemon on {} went away: {error}", self.node);
+            let options = self.options();
+            nix::within(ANSWER_TIMEOUT, nix.set_options(&options, &mut Discard))
+                .await
+                .map_err(went_away)?;
+            Ok(nix)
+        }
+        .await;
+        let trouble = opened.as_ref().err().cloned().unwrap_or_default();
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        opened
+    }
+
+    async fn build(
+        &self,
+        nix: &mut NixClient,
+        order: &Order,
+        report: &mut dyn Report,
+    ) -> Result<BuildResult, String> {
+        let died = |error: ClientError| format!("nix-daemon on {} went away: {error}", self.node);
+        report.accepted();
+        report.stage(Stage::Building { node: self.node.clone(), phase: None });
+        let mut sink = |message| super::tell(&self.node, report, message);
+        let mode = mode(order.key.mode);
+        let built = match &order.payload {
+            Payload::Derivation(derivation) => {
+                nix.build_derivation(&order.key.drv_path, derivation, mode, &mut sink).await
+            }
+            Payload::Target(target) => {
+                let targets = std::slice::from_ref(target);
+                nix.build_paths_with_results(targets, mode, &mut sink).await.map(|results| {
+                    results
+                        .into_iter()
+                        .next()
+                        .map_or_else(|| no_result(target), |(_, result)| result)
+                })
+            }
+        };
+        report.built();
+        match built {
+            Ok(result) => {
+                self.hold(nix, order, &result).await?;
+                Ok(result)
+            }
+            // nix-daemon refused: a result like any other, and no reason to ask again.
+            Err(ClientError::Nix(error)) => {
+                Ok(BuildResult::failure(BuildStatus::MiscFailure, error.message))
+            }
+            Err(error) => Err(died(error)),
+        }
+    }
+
+    fn options(&self) -> ClientOptions {
+        let BuildSettings { cores, timeout_s, max_silent_s, features } = &self.settings;
+        let features: Vec<_> = features.iter().map(String::as_str).collect();
+        let overrides = [
+            // A board may be a workstation too; its builds must not travel in circles.
+            ("builders", String::new()),
+            ("timeout", timeout_s.to_string()),
+            ("system-features", features.join(" ")),
+        ];
+        ClientOptions {
+            max_build_jobs: 1,
+            build_cores: u64::from(*cores),
+            max_silent_time_s: *max_silent_s,
+            use_substitutes: true,
+            overrides: overrides.map(|(name, value)| (name.to_owned(), value)).into(),
+            ..ClientOptions::default()
+        }
+    }
+
+    /// Holds the outputs while this connection's temporary roots still do.
+    async fn hold(
+        &self,
+        nix: &mut NixClient,
+        order: &Order,
+        result: &BuildResult,
+    ) -> Result<(), String> {
+        if !result.is_success() {
+            return Ok(());
+        }
+        let outputs = outputs(order, result);
+        for output in &outputs {
+            nix::within(ANSWER_TIMEOUT, nix.add_temp_root(output, &mut Discard))
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        let (roots, id) = (self.roots.clone(), order.key.id());
+        tokio::task::spawn_blocking(move || roots.hold_outputs(&id, &outputs))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| format!("the outputs cannot be held: {error}"))
+    }
+}
+
+/// The paths that a job made: as realised, else as the derivation says.
+fn outputs(order: &Order, result: &BuildResult) -> BTreeSet<StorePath> {
+    let realised = realised_paths(result);
+    match &order.payload {
+        Payload::Derivation(derivation) if realised.is_empty() => {
+            derivation.outputs.values().filter_map(|output| output.path.clone()).collect()
+        }
+        _ => realised,
+    }
+}
+
+fn no_result(target: &str) -> BuildResult {
+    let message = format!("nix-daemon gave no result for {target}");
+    BuildResult::failure(BuildStatus::MiscFailure, message)
+}

@@ -1,0 +1,183 @@
+use nix_compat::{
+    nix_daemon::{Field, NixError, Request, StderrMessage},
+    wire,
+};
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    execute::activity,
+    model::{Client, JobKey, Mode, Site},
+    wire::testing::{FakeNix, NixConnection, drv, path, result, soon},
+};
+
+/// What a run tells, in words.
+#[derive(Default)]
+struct Told(Vec<String>);
+
+impl Report for Told {
+    fn accepted(&mut self) {
+        self.0.push("accepted".to_owned());
+    }
+
+    fn stage(&mut self, stage: Stage) {
+        self.0.push(match stage {
+            Stage::Building { node, phase } => format!("{node} {}", phase.unwrap_or_default()),
+            other => format!("{other:?}"),
+        });
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        self.0.push(format!("> {}", String::from_utf8_lossy(line)));
+    }
+}
+
+/// The executor, a nix-daemon played by the test, and where outputs are held.
+struct Scene {
+    nix: FakeNix,
+    executor: LocalNix,
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (nix, folder) = (FakeNix::new(), tempfile::tempdir().unwrap());
+        let executor = LocalNix {
+            socket: nix.local().socket,
+            node: "nahe".to_owned(),
+            settings: BuildSettings {
+                cores: 3,
+                timeout_s: 7200,
+                max_silent_s: 600,
+                features: ["kvm".to_owned()].into(),
+            },
+            roots: Roots::open(&folder.path().join("roots"), "/nix/store".as_ref()).unwrap(),
+            trouble: Arc::default(),
+        };
+        Self { nix, executor, folder }
+    }
+
+    /// Accepts the connection of a run, up to its request to build.
+    async fn request(&self) -> NixConnection {
+        let mut daemon = self.nix.accept().await;
+        let Request::SetOptions(options) = daemon.request().await else { panic!("no options") };
+        assert_eq!((options.max_build_jobs, options.build_cores), (1, 3));
+        assert_eq!(options.max_silent_time_s, 600);
+        let overridden = |name: &str| options.overrides[name].clone();
+        assert_eq!((overridden("builders"), overridden("timeout")), (String::new(), "7200".into()));
+        assert_eq!(overridden("system-features"), "kvm");
+        daemon.reply(&[]).await;
+        assert!(matches!(daemon.request().await, Request::BuildDerivation { .. }));
+        daemon
+    }
+
+    fn outputs(&self) -> Vec<String> {
+        let dir = self.folder.path().join("roots").join(order().key.id().as_str()).join("outputs");
+        let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+        let mut names: Vec<_> =
+            entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    async fn run(&self) -> (Verdict, Vec<String>) {
+        let mut told = Told::default();
+        let verdict = self.executor.run(order(), &mut told).await;
+        (verdict, told.0)
+    }
+}
+
+fn order() -> Order {
+    Order {
+        key: JobKey {
+            drv_path: path("hello.drv"),
+            outputs: [JobKey::ALL_OUTPUTS.to_owned()].into(),
+            mode: Mode::Normal,
+            site: Site::Here,
+        },
+        payload: Payload::Derivation(Box::new(drv("hello"))),
+        client: Client { label: "alice (pid 4711)".to_owned() },
+    }
+}
+
+fn built(daemon: &NixConnection) -> Vec<u8> {
+    let mut reply = Vec::new();
+    result(BuildStatus::Built).write(&mut reply, daemon.version);
+    reply
+}
+
+#[tokio::test]
+async fn a_build_is_told_of_and_its_outputs_are_held() {
+    let scene = Scene::new();
+    let daemon = async {
+        let mut daemon = scene.request().await;
+        for (kind, text) in [(activity::SET_PHASE, "buildPhase"), (activity::LOG_LINE, "compiling")]
+        {
+            let fields = vec![Field::String(text.as_bytes().to_vec())];
+            daemon.send(&StderrMessage::Result { id: 1, kind, fields }.encode()).await;
+        }
+        daemon.send(&StderrMessage::Next(b"one\ntwo\n".to_vec()).encode()).await;
+        let reply = built(&daemon);
+        daemon.reply(&reply).await;
+        for _ in 0..2 {
+            assert!(matches!(daemon.request().await, Request::AddTempRoot(_)));
+            let mut reply = Vec::new();
+            wire::write_u64(&mut reply, 1);
+            daemon.reply(&reply).await;
+        }
+        assert!(daemon.is_closed().await);
+    };
+    let ((verdict, told), ()) = soon(async { tokio::join!(scene.run(), daemon) }).await;
+    assert!(matches!(verdict, Verdict::Ended(result) if result.is_success()));
+    assert_eq!(told, ["accepted", "nahe ", "nahe buildPhase", "> compiling", "> one", "> two"]);
+    assert_eq!(scene.outputs(), [path("hello").base_name(), path("hello-dev").base_name()]);
+}
+
+#[tokio::test]
+async fn a_nix_daemon_that_is_not_there_is_no_death() {
+    let Scene { nix, executor, folder } = Scene::new();
+    drop(nix);
+    let (verdict, _) = Scene { nix: FakeNix::new(), executor, folder }.run().await;
+    assert!(matches!(&verdict, Verdict::Lost(why) if why.contains("nix-daemon")), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn a_nix_daemon_that_dies_under_the_build_is_a_death() {
+    let scene = Scene::new();
+    let daemon = async { drop(scene.request().await) };
+    let ((verdict, _), ()) = soon(async { tokio::join!(scene.run(), daemon) }).await;
+    assert!(matches!(&verdict, Verdict::Died(why) if why.contains("nahe")), "{verdict:?}");
+    assert!(scene.outputs().is_empty());
+}
+
+#[tokio::test]
+async fn a_refusal_of_nix_daemons_is_the_jobs_result() {
+    let scene = Scene::new();
+    let daemon = async {
+        let mut daemon = scene.request().await;
+        daemon.send(&StderrMessage::Error(NixError::new("no such builder")).encode()).await;
+    };
+    let ((verdict, _), ()) = soon(async { tokio::join!(scene.run(), daemon) }).await;
+    let Verdict::Ended(result) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(
+        (result.status, &result.error_msg[..]),
+        (BuildStatus::MiscFailure, &b"no such builder"[..])
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_run_closes_its_connection() {
+    let scene = Scene::new();
+    let mut told = Told::default();
+    let mut run = scene.executor.run(order(), &mut told);
+    let mut daemon = soon(async {
+        tokio::select! {
+            daemon = scene.request() => daemon,
+            verdict = &mut run => panic!("{verdict:?}"),
+        }
+    })
+    .await;
+    drop(run);
+    assert!(daemon.is_closed().await);
+}

@@ -1,0 +1,102 @@
+//! Connections to a nix-daemon, near or far, as a client.
+
+use std::{io, path::Path, time::Duration};
+
+use nix_compat::{
+    nix_daemon::{
+        ProtocolVersion, ServerHello,
+        client::{Client, ClientError},
+    },
+    wire::WireError,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    time::timeout,
+};
+
+/// A worker-protocol connection over whatever carries it.
+pub type NixClient = Client<Reader, Writer>;
+/// The reading end.
+pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// The writing end.
+pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// nix-daemon forks for each connection; a busy board takes a while.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest wait for an answer that takes no work, only look-ups in the store's database.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Waits for the answer to a request, but not for ever. The connection is of no further use when
+/// the time is over.
+///
+/// # Errors
+/// What the request's error is, or [`ClientError::Wire`] when there is no answer in time.
+pub async fn within<T>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    timeout(limit, request).await.unwrap_or_else(|_| {
+        let why = format!("nothing came within {} s", limit.as_secs());
+        let source = io::Error::new(io::ErrorKind::TimedOut, why);
+        Err(WireError::Io { doing: "read", what: "an answer", source }.into())
+    })
+}
+
+/// Why there is no connection to the local nix-daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum NixError {
+    /// Nothing listens.
+    #[error(
+        "cannot connect to nix-daemon at {socket}: {source}; start it with: systemctl start nix-daemon.socket"
+    )]
+    Connect {
+        /// The socket's path.
+        socket: String,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// It does not answer.
+    #[error("nix-daemon at {socket} did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    Silent {
+        /// The socket's path.
+        socket: String,
+    },
+    /// It does not speak as it should.
+    #[error("nix-daemon at {socket}: {source}")]
+    Greeting {
+        /// The socket's path.
+        socket: String,
+        /// The reason.
+        source: ClientError,
+    },
+}
+
+/// Greets a daemon at the other end of two streams.
+///
+/// # Errors
+/// If it is no nix-daemon, too old, or gone.
+pub async fn greet(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+) -> Result<(NixClient, ServerHello), ClientError> {
+    let (reader, writer): (Reader, Writer) = (Box::new(reader), Box::new(writer));
+    Client::handshake(reader, writer, ProtocolVersion::MAX).await
+}
+
+/// Connects to the nix-daemon at `socket`.
+///
+/// # Errors
+/// [`NixError`].
+pub async fn connect(socket: &Path) -> Result<(NixClient, ServerHello), NixError> {
+    let name = || socket.display().to_string();
+    let dial = async {
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(|source| NixError::Connect { socket: name(), source })?;
+        let (reader, writer) = stream.into_split();
+        greet(reader, writer).await.map_err(|source| NixError::Greeting { socket: name(), source })
+    };
+    timeout(CONNECT_TIMEOUT, dial).await.map_err(|_| NixError::Silent { socket: name() })?
+}

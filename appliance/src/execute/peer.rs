@@ -1,0 +1,176 @@
+//! Runs a job on a board: ships its inputs there, has it built, and listens.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use nix_compat::{
+    nix_daemon::{
+        BuildResult, BuildStatus, StderrMessage,
+        client::{ClientError, Discard},
+    },
+    store_path::StorePath,
+};
+
+use super::{
+    Execute, Link, Order, Report, Stage, Verdict, activity,
+    link::Channel,
+    nix::{self, ANSWER_TIMEOUT, NixClient},
+    ship::{self, ShipError},
+};
+use crate::model::{JobKey, Payload, first_line};
+
+/// How often inputs are sent again when the board lost them before it accepted the job.
+const SHIPMENTS: u32 = 3;
+
+/// How a board is told that nobody wants a job any more.
+pub(super) type Forget = dyn Fn(&JobKey) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// A board as an executor.
+pub struct Peer {
+    /// The connection to it.
+    pub link: Arc<Link>,
+    /// Its name, for people.
+    pub node: String,
+    /// The local nix-daemon, where the inputs are.
+    pub socket: PathBuf,
+    /// Whether the board may fetch inputs from its own substituters first.
+    pub substitute: bool,
+    /// Tells the board that a job is not wanted.
+    pub forget: Arc<Forget>,
+}
+
+impl Execute for Peer {
+    fn run<'a>(&'a self, order: Order, report: &'a mut dyn Report) -> BoxFuture<'a, Verdict> {
+        Box::pin(async move {
+            let Payload::Derivation(_) = &order.payload else {
+                return refused(&order, "only derivations are sent to boards");
+            };
+            let mut channel = match self.link.channel().await {
+                Ok(channel) => channel,
+                Err(error) => return Verdict::Lost(error.to_string()),
+            };
+            let verdict = self.build(&mut channel, &order, report).await;
+            if let Verdict::Ended(_) = verdict {
+                self.link.give_back(channel);
+            }
+            verdict
+        })
+    }
+
+    fn forget<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
+        (self.forget)(key)
+    }
+}
+
+impl Peer {
+    async fn build(
+        &self,
+        channel: &mut Channel,
+        order: &Order,
+        report: &mut dyn Report,
+    ) -> Verdict {
+        let Payload::Derivation(derivation) = &order.payload else {
+            return refused(order, "only derivations are sent to boards");
+        };
+        let lost = |error: &dyn std::fmt::Display| {
+            Verdict::Lost(format!("the connection to {} was lost: {error}", self.node))
+        };
+        for _ in 0..SHIPMENTS {
+            match self.ship(&mut channel.nix, order, report).await {
+                Ok(()) => {}
+                Err(ShipError::Board(ClientError::Nix(error))) => {
+                    let text = first_line(&error.message);
+                    return Verdict::Lost(format!("{} did not take the inputs: {text}", self.node));
+                }
+                Err(ShipError::Board(error)) => return lost(&error),
+                Err(error) => return refused(order, &error.to_string()),
+            }
+            report.stage(Stage::Waiting(format!("sent to {}", self.node)));
+            let mut sink = |message| {
+                report.accepted();
+                self.tell(report, message);
+            };
+            let mode = super::mode(order.key.mode);
+            let built = channel
+                .nix
+                .build_derivation(&order.key.drv_path, derivation, mode, &mut sink)
+                .await;
+            match built {
+                // The board may have lost inputs to its garbage collector before it accepted.
+                Ok(result) if result.status == BuildStatus::TransientFailure => {
+                    match has_all(&mut channel.nix, &derivation.input_srcs).await {
+                        Ok(true) => return Verdict::Ended(Box::new(result)),
+                        Ok(false) => {}
+                        Err(error) => return lost(&error),
+                    }
+                }
+                Ok(result) => return Verdict::Ended(Box::new(result)),
+                Err(ClientError::Nix(error)) => {
+                    let result = BuildResult::failure(BuildStatus::MiscFailure, error.message);
+                    return Verdict::Ended(Box::new(result));
+                }
+                Err(error) => return lost(&error),
+            }
+        }
+        Verdict::Died(format!("{} lost inputs {SHIPMENTS} times as they arrived", self.node))
+    }
+
+    /// Sends what the board lacks. Only one job at a time uploads to a board; one that lacks
+    /// nothing does not wait for that.
+    async fn ship(
+        &self,
+        board: &mut NixClient,
+        order: &Order,
+        report: &mut dyn Report,
+    ) -> Result<(), ShipError> {
+        let Payload::Derivation(derivation) = &order.payload else { return Ok(()) };
+        let inputs = &derivation.input_srcs;
+        if has_all(board, inputs).await.map_err(ShipError::Board)? {
+            return Ok(());
+        }
+        let unreachable = |error: nix::NixError| {
+            ShipError::Local(ClientError::Nix(nix_compat::nix_daemon::NixError::new(
+                error.to_string(),
+            )))
+        };
+        let _uploading = match self.link.shipping.try_lock() {
+            Ok(uploading) => uploading,
+            Err(_) => {
+                let waiting = format!("another upload to {} is under way", self.node);
+                report.stage(Stage::Waiting(waiting));
+                self.link.shipping.lock().await
+            }
+        };
+        let (mut local, _) = nix::connect(&self.socket).await.map_err(unreachable)?;
+        let cargo = ship::missing(&mut local, board, inputs, self.substitute).await?;
+        if cargo.is_empty() {
+            return Ok(());
+        }
+        ship::send(&mut local, board, &cargo, &self.node, report).await
+    }
+
+    /// What the board says of the job, as our own clients should see it.
+    fn tell(&self, report: &mut dyn Report, message: StderrMessage) {
+        match message {
+            StderrMessage::StartActivity { kind: activity::UNKNOWN, text, .. } => {
+                let text = first_line(&text);
+                report.stage(Stage::Waiting(format!("on {}: {text}", self.node)));
+            }
+            StderrMessage::StartActivity { kind: activity::BUILD, .. } => {
+                report.stage(Stage::Building { node: self.node.clone(), phase: None });
+            }
+            other => super::tell(&self.node, report, other),
+        }
+    }
+}
+
+async fn has_all(board: &mut NixClient, inputs: &BTreeSet<StorePath>) -> Result<bool, ClientError> {
+    let valid =
+        nix::within(ANSWER_TIMEOUT, board.query_valid_paths(inputs, false, &mut Discard)).await?;
+    Ok(valid.len() == inputs.len())
+}
+
+fn refused(order: &Order, why: &str) -> Verdict {
+    let message = format!("roost: {}: {why}", order.key.drv_path.name());
+    Verdict::Ended(Box::new(BuildResult::failure(BuildStatus::TransientFailure, message)))
+}

@@ -1,0 +1,355 @@
+//! One board: where it was seen, the connection to it, and what it says of itself.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use board_support::Announcement;
+use ssh_key::PublicKey;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use crate::{
+    execute::{Link, LinkError, Process},
+    model::{BoardView, ControlRequest, NodeView, Reach},
+    place::Health,
+    trust::SshFiles,
+};
+
+/// A description is well below this; a longer line is no description.
+const MAX_LINE: u64 = 64 << 10;
+/// The first description follows the greeting at once.
+const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A request is a line; a board that reads at all takes it at once.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// More jobs than any board says it has; what says more is a defect, and must not overflow.
+const MAX_JOBS: u32 = 1 << 20;
+/// Pauses between attempts to reach a board that is announced: doubling, from one to the other.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Where and as what a board was seen. A hint until it has proved `host_key`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sight {
+    /// Addresses, best first.
+    pub(super) addresses: Vec<std::net::SocketAddr>,
+    /// The key it must prove.
+    pub(super) host_key: PublicKey,
+}
+
+/// What all boards of a fleet need.
+pub(super) struct Context {
+    /// Where ssh configurations are written.
+    pub(super) ssh_dir: PathBuf,
+    /// Where masters have their sockets.
+    pub(super) control_dir: PathBuf,
+    /// This node's private key.
+    pub(super) identity: PathBuf,
+    /// What boards show as the client.
+    pub(super) client: String,
+    /// Told whenever a board has changed.
+    pub(super) changed: watch::Sender<()>,
+}
+
+struct State {
+    view: NodeView,
+    /// Whether it has proved its key, now or before: only then is it part of the fleet, and what
+    /// it says of itself believed.
+    proven: bool,
+    reach: Reach,
+    reason: String,
+    link: Option<Arc<Link>>,
+    requests: Option<mpsc::Sender<ControlRequest>>,
+}
+
+/// A board of the fleet.
+pub struct Board {
+    id: String,
+    state: Mutex<State>,
+    sight: watch::Sender<Option<Sight>>,
+}
+
+impl Board {
+    /// A board that was part of the fleet before, or one that was just seen for the first time.
+    pub(super) fn new(view: NodeView, proven: bool) -> Self {
+        let id = view.id.clone();
+        let reason = "it has not been seen since this daemon started".to_owned();
+        let state = State { view, proven, reach: Reach::Away, reason, link: None, requests: None };
+        Self { id, state: Mutex::new(state), sight: watch::Sender::new(None) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its connection, if it is up.
+    #[must_use]
+    pub fn link(&self) -> Option<Arc<Link>> {
+        self.state().link.clone()
+    }
+
+    /// Its own description.
+    #[must_use]
+    pub fn node(&self) -> NodeView {
+        self.state().view.clone()
+    }
+
+    /// Whether it is part of the fleet.
+    pub(super) fn proven(&self) -> bool {
+        self.state().proven
+    }
+
+    /// Whether it can be given work.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let state = self.state();
+        match state.reach {
+            Reach::Up if state.view.draining => Health::Draining,
+            Reach::Up if !state.view.trouble.is_empty() => Health::Away(state.view.trouble.clone()),
+            Reach::Up => Health::Ready,
+            Reach::Pending | Reach::Connecting | Reach::Away => Health::Away(state.reason.clone()),
+        }
+    }
+
+    pub(super) fn show(&self) -> BoardView {
+        let state = self.state();
+        let sight = self.sight.borrow();
+        let addresses = sight.as_ref().map_or(&[][..], |sight| &sight.addresses);
+        BoardView {
+            node: state.view.clone(),
+            addresses: addresses.iter().map(|address| address_text(*address)).collect(),
+            port: addresses.first().map_or(22, std::net::SocketAddr::port),
+            host_key: sight.as_ref().and_then(|sight| key_text(&sight.host_key)),
+            reach: state.reach,
+            reason: if state.reach == Reach::Up { &state.view.trouble } else { &state.reason }
+                .clone(),
+            ours: 0,
+        }
+    }
+
+    /// Where it is seen now, or that it is not.
+    pub(super) fn seen(&self, sight: Option<Sight>) {
+        self.sight.send_if_modified(|now| {
+            let new = *now != sight;
+            *now = sight;
+            new
+        });
+    }
+
+    /// Asks the board for something, if it is up.
+    pub(crate) fn ask(&self, request: ControlRequest) -> Result<(), String> {
+        let requests = self.state().requests.clone();
+        let away = || format!("{} is not connected: {}", self.node().name, self.state().reason);
+        let requests = requests.ok_or_else(away)?;
+        requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                format!("{} does not take requests as fast as they come", self.node().name)
+            }
+            mpsc::error::TrySendError::Closed(_) => away(),
+        })
+    }
+
+    /// Keeps the board connected as long as it is seen. Ends when it is not seen any more and has
+    /// never proved its key: anybody on the network can announce such a one.
+    pub(super) async fn run(self: Arc<Self>, context: Arc<Context>) {
+        let mut sights = self.sight.subscribe();
+        let mut pause = FIRST_PAUSE;
+        let mut told = String::new();
+        loop {
+            let sight = sights.borrow_and_update().clone();
+            let Some(sight) = sight else {
+                if !self.proven() {
+                    return;
+                }
+                if sights.changed().await.is_err() {
+                    return;
+                }
+                pause = FIRST_PAUSE;
+                continue;
+            };
+            self.set(&context, Reach::Connecting, "being connected to");
+            let (reason, was_up) = match self.connect(&context, &sight).await {
+                Ok((link, control)) => {
+                    info!(board = self.node().name, "connected");
+                    told.clear();
+                    (self.attend(&context, link, control).await, true)
+                }
+                Err(reason) => (reason, false),
+            };
+            // A board that stays away is no news every few seconds.
+            if reason != told {
+                warn!(board = self.node().name, "{reason}");
+                told.clone_from(&reason);
+            }
+            self.lost(&context, &reason);
+            pause = if was_up { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                changed = sights.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    pause = FIRST_PAUSE;
+                }
+            }
+        }
+    }
+
+    /// Tries its addresses in turn.
+    async fn connect(
+        &self,
+        context: &Context,
+        sight: &Sight,
+    ) -> Result<(Arc<Link>, Process), String> {
+        let addresses: Vec<_> = sight.addresses.iter().map(|a| address_text(*a)).collect();
+        let files = SshFiles {
+            board_id: &self.id,
+            addresses: &addresses,
+            port: sight.addresses.first().map_or(22, std::net::SocketAddr::port),
+            host_key: &sight.host_key,
+            identity: &context.identity,
+        };
+        let files = files.write(&context.ssh_dir).map_err(|error| error.to_string())?;
+        let mut reason = "it announces no address".to_owned();
+        for (destination, address) in files.destinations.iter().zip(&addresses) {
+            match self.connect_to(context, &files.config, destination).await {
+                Ok(connected) => return Ok(connected),
+                Err(why) => reason = format!("{why} (tried {address})"),
+            }
+        }
+        Err(reason)
+    }
+
+    async fn connect_to(
+        &self,
+        context: &Context,
+        config: &Path,
+        destination: &str,
+    ) -> Result<(Arc<Link>, Process), String> {
+        let control_dir = context.control_dir.join(&self.id);
+        std::fs::create_dir_all(&control_dir)
+            .map_err(|error| format!("cannot make {}: {error}", control_dir.display()))?;
+        let words = |error: LinkError| error.to_string();
+        let name = self.node().name;
+        let link = Link::connect(&name, &context.client, config, destination, &control_dir)
+            .await
+            .map_err(words)?;
+        let control = link.control().await.map_err(words)?;
+        Ok((Arc::new(link), control))
+    }
+
+    /// Listens to the board until the connection is lost; tells why it was.
+    async fn attend(&self, context: &Context, link: Arc<Link>, control: Process) -> String {
+        let Process { mut stdin, stdout, child: _child } = control;
+        let mut lines = BufReader::new(stdout);
+        let (requests, mut asked) = mpsc::channel::<ControlRequest>(16);
+        let mut line = Vec::new();
+        let mut up = false;
+        loop {
+            let patience = if up { Duration::MAX } else { FIRST_LINE_TIMEOUT };
+            // `read_until` keeps what it has read in `line` when the other branch wins.
+            let mut limited = (&mut lines).take(MAX_LINE - line.len() as u64);
+            tokio::select! {
+                read = timeout(patience, limited.read_until(b'\n', &mut line)) => match read {
+                    Err(_) => return "it did not describe itself in time".to_owned(),
+                    Ok(Err(error)) => return format!("the connection was lost: {error}"),
+                    Ok(Ok(_)) if !line.ends_with(b"\n") => {
+                        return "the connection was lost".to_owned();
+                    }
+                    Ok(Ok(_)) => match self.described(&line) {
+                        Ok(view) => {
+                            self.up(context, view, &link, &requests);
+                            up = true;
+                            line.clear();
+                        }
+                        Err(reason) => return reason,
+                    },
+                },
+                request = asked.recv() => {
+                    let Some(request) = request else { continue };
+                    let Ok(mut text) = serde_json::to_vec(&request) else { continue };
+                    text.push(b'\n');
+                    match timeout(WRITE_TIMEOUT, stdin.write_all(&text)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return format!("the connection was lost: {error}"),
+                        Err(_) => return "it does not take requests any more".to_owned(),
+                    }
+                }
+            }
+        }
+    }
+
+    fn described(&self, line: &[u8]) -> Result<NodeView, String> {
+        let mut view: NodeView = serde_json::from_slice(line).map_err(|error| {
+            format!("it describes itself in a way this version does not understand: {error}")
+        })?;
+        view.slots = view.slots.min(u32::from(Announcement::MAX_SLOTS));
+        view.running = view.running.min(MAX_JOBS);
+        view.queued = view.queued.min(MAX_JOBS);
+        if view.id == self.id {
+            Ok(view)
+        } else {
+            Err(format!("it announced the id {} and calls itself {:?}", self.id, view.id))
+        }
+    }
+
+    fn up(
+        &self,
+        context: &Context,
+        view: NodeView,
+        link: &Arc<Link>,
+        requests: &mpsc::Sender<ControlRequest>,
+    ) {
+        let mut state = self.state();
+        state.view = view;
+        state.proven = true;
+        state.reach = Reach::Up;
+        state.reason.clear();
+        state.link = Some(link.clone());
+        state.requests = Some(requests.clone());
+        drop(state);
+        context.changed.send_replace(());
+    }
+
+    fn lost(&self, context: &Context, reason: &str) {
+        let mut state = self.state();
+        state.link = None;
+        state.requests = None;
+        drop(state);
+        self.set(context, Reach::Away, reason);
+    }
+
+    fn set(&self, context: &Context, reach: Reach, reason: &str) {
+        let mut state = self.state();
+        let first_try = reach == Reach::Connecting && state.reason.is_empty();
+        state.reach = reach;
+        // While it is tried again, what went wrong last is what people want to read.
+        if reach != Reach::Connecting || first_try {
+            reason.clone_into(&mut state.reason);
+        }
+        drop(state);
+        context.changed.send_replace(());
+    }
+}
+
+/// A key as in a known-hosts file, without a comment.
+fn key_text(key: &PublicKey) -> Option<String> {
+    let text = key.to_openssh().ok()?;
+    Some(text.split(' ').take(2).collect::<Vec<_>>().join(" "))
+}
+
+/// An address as ssh takes it: with its scope where it needs one.
+pub(super) fn address_text(address: std::net::SocketAddr) -> String {
+    match address {
+        std::net::SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+            format!("{}%{}", v6.ip(), v6.scope_id())
+        }
+        other => other.ip().to_string(),
+    }
+}

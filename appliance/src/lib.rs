@@ -1,0 +1,17 @@
+//! roost turns boards into a fleet of native Nix builders that find their users by themselves.
+
+pub mod bus;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod discover;
+pub mod dispatch;
+pub mod execute;
+pub mod fleet;
+pub mod model;
+pub mod names;
+pub mod observe;
+pub mod place;
+pub mod queue;
+pub mod trust;
+pub mod wire;

@@ -1,0 +1,7 @@
+//! The `roost` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    roost::cli::main()
+}

@@ -1,0 +1,81 @@
+//! What a protocol session asks of the daemon: builds, and nothing else.
+
+use std::collections::BTreeSet;
+
+use nix_compat::nix_daemon::{BuildResult, StderrMessage};
+use tokio::sync::mpsc;
+
+use super::{Client, JobId, JobKey, Payload};
+
+/// A request to build something.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// Its identity.
+    pub key: JobKey,
+    /// What to build.
+    pub payload: Payload,
+    /// Nix's word for what it runs on.
+    pub system: String,
+    /// `requiredSystemFeatures`.
+    pub features: BTreeSet<String>,
+    /// Who asks.
+    pub client: Client,
+}
+
+/// What an attached client hears of its job, in order; [`JobEvent::Finished`] is the last.
+#[derive(Clone, Debug)]
+pub enum JobEvent {
+    /// An activity, its result (a log line, say) or its end: to be sent on as it is.
+    Message(StderrMessage),
+    /// The end. Sent once.
+    Finished(Box<BuildResult>),
+}
+
+/// A client's attachment to a job. Dropping it detaches the client; the job goes on.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The job.
+    pub id: JobId,
+    /// What happens to it. Closed without [`JobEvent::Finished`] only if the daemon stops.
+    pub events: mpsc::Receiver<JobEvent>,
+}
+
+/// Why a job was not accepted. It was never promised.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The queue is full.
+    #[error(
+        "the queue holds {held} jobs, its limit; try again when some have ended, or raise queue.max_jobs in the configuration"
+    )]
+    Full {
+        /// Jobs held.
+        held: usize,
+    },
+    /// Inputs are not in this store.
+    #[error("{missing} of the inputs are not in this store, {example} for one; send them again")]
+    InputsGone {
+        /// How many.
+        missing: usize,
+        /// One of them.
+        example: String,
+    },
+    /// The record could not be written.
+    #[error("the job could not be written to disk: {0}")]
+    Disk(String),
+    /// The daemon is stopping.
+    #[error("the roost daemon is stopping; ask again when it is back")]
+    Stopping,
+}
+
+/// Something that accepts builds. Implemented by the daemon, and by fakes in tests.
+pub trait Builds: Clone + Send + Sync + 'static {
+    /// Accepts a job, or attaches to the same job if it is there already. When this returns a
+    /// ticket, the job is on disk.
+    fn submit(
+        &self,
+        submission: Submission,
+    ) -> impl Future<Output = Result<Ticket, Refusal>> + Send;
+
+    /// Tells that the client has fetched every output of the job: they need not be held any more.
+    fn fetched(&self, id: &JobId) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,15 @@
+//! The words that all parts share: jobs, what asks for them, and what is shown of nodes.
+//!
+//! Data only: nothing here does I/O or reads a clock.
+
+mod builds;
+mod job;
+mod view;
+mod words;
+
+pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
+pub use job::{
+    Client, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site, realised_paths,
+};
+pub use view::{BoardView, Change, ControlRequest, JobView, NodeView, Reach, Why};
+pub use words::first_line;

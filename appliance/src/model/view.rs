@@ -1,0 +1,137 @@
+//! What is shown of nodes and jobs: on D-Bus, by the commands, between nodes.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// This node, as D-Bus and a peer's control channel show it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeView {
+    /// Stable id of the node.
+    pub id: String,
+    /// Host name.
+    pub name: String,
+    /// roost's version.
+    pub version: String,
+    /// First device tree `compatible`, or empty.
+    pub board: String,
+    /// Native systems.
+    pub systems: Vec<String>,
+    /// Systems that only emulation runs.
+    pub emulated: Vec<String>,
+    /// System features.
+    pub features: BTreeSet<String>,
+    /// Builds at once; 0 on a node that offers none.
+    pub slots: u32,
+    /// CPU cores.
+    pub cores: u32,
+    /// Memory in MiB.
+    pub mem_mib: u64,
+    /// Jobs that run here.
+    pub running: u32,
+    /// Jobs that wait here.
+    pub queued: u32,
+    /// Whether it takes new jobs.
+    pub draining: bool,
+    /// What keeps it from building, in plain words, such as a full disk; empty if nothing does.
+    pub trouble: String,
+    /// Hottest sensor in thousandths of a degree Celsius, if there is one.
+    pub temperature_mc: Option<i32>,
+    /// The local nix-daemon's version, or empty if it could not be reached.
+    pub nix_version: String,
+}
+
+/// How this node stands to a board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// Announced, but nothing proves its key: never used.
+    Pending,
+    /// Known, and being connected to.
+    Connecting,
+    /// Connected.
+    Up,
+    /// Known, and not reachable now.
+    Away,
+}
+
+/// A board, as the node that uses it sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BoardView {
+    /// The board's own description: measured if it is or was connected, else as announced.
+    pub node: NodeView,
+    /// Addresses, best first, with scope where they need one.
+    pub addresses: Vec<String>,
+    /// sshd's port.
+    pub port: u16,
+    /// The key that it must prove, as `ssh-ed25519 AAAA…`; none while it is pending or not seen.
+    pub host_key: Option<String>,
+    /// How we stand to it.
+    pub reach: Reach,
+    /// Why it is pending or away, in plain words; if it is up, its trouble if it has any.
+    pub reason: String,
+    /// Our jobs that it has now.
+    pub ours: u32,
+}
+
+/// A job, as shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its short name.
+    pub id: String,
+    /// The derivation's name without `.drv`.
+    pub name: String,
+    /// The derivation.
+    pub drv_path: String,
+    /// What it runs on.
+    pub system: String,
+    /// `queued`, `running`, `built`, `failed`.
+    pub state: String,
+    /// The executor, if it has one.
+    pub node: Option<String>,
+    /// Who asked first.
+    pub client: String,
+    /// Clients that wait for it now; 0 is unattended.
+    pub attached: u32,
+    /// When it was accepted, in seconds since 1970.
+    pub accepted_s: u64,
+    /// When it started, if it did.
+    pub started_s: Option<u64>,
+    /// When it ended, if it did.
+    pub ended_s: Option<u64>,
+    /// What it waits for, or how it ended, in one line.
+    pub reason: String,
+}
+
+/// Why a job is where it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// The job.
+    pub job: JobView,
+    /// Its story, oldest first: seconds since 1970 and a line.
+    pub notes: Vec<(u64, String)>,
+}
+
+/// What has changed, for those who watch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A job.
+    Job(JobView),
+    /// This node.
+    Node(NodeView),
+    /// The boards that this node knows, or how it stands to them.
+    Boards,
+}
+
+/// What a workstation asks of a board over the control channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlRequest {
+    /// Take no new jobs.
+    Drain,
+    /// Take jobs again.
+    Resume,
+    /// End this job: nobody wants it any more.
+    Cancel(String),
+}

@@ -1,0 +1,197 @@
+//! The nix-daemon of this machine.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix_compat::{
+    nix_daemon::{
+        ProtocolVersion, Request, ServerHello, StderrMessage,
+        client::{Client, ClientError},
+    },
+    store_path::STORE_DIR,
+    wire::WireError,
+};
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::timeout,
+};
+
+use super::{session::SessionError, unfetched::Unfetched};
+use crate::names;
+
+/// What is copied at once.
+pub(super) const BUFFER_BYTES: usize = 64 * 1024;
+
+/// What is on its way to nix-daemon.
+const SOCKET_BYTES: usize = 1 << 20;
+
+/// How long connecting and the handshake may take.
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the local Nix is.
+#[derive(Clone, Debug)]
+pub struct LocalNix {
+    /// nix-daemon's socket.
+    pub socket: PathBuf,
+    /// The folder that is its store directory, `/nix/store`.
+    pub store_dir: PathBuf,
+    /// Why it could not be reached when that was last tried; empty if it could.
+    pub trouble: Arc<Mutex<String>>,
+    /// Outputs in its store that clients have yet to fetch.
+    pub unfetched: Unfetched,
+}
+
+/// Why nix-daemon could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalNixError {
+    /// It does not take connections.
+    #[error("cannot connect to nix-daemon ({socket}: {source}); {FIX}")]
+    Connect {
+        /// Its socket.
+        socket: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It does not answer.
+    #[error("nix-daemon ({0}) did not answer within {wait} s; {FIX}", wait = OPEN_TIMEOUT.as_secs())]
+    Timeout(PathBuf),
+    /// It does not answer as it should.
+    #[error("nix-daemon ({socket}) did not let us in: {source}; {FIX}")]
+    Handshake {
+        /// Its socket.
+        socket: PathBuf,
+        /// What went wrong.
+        source: ClientError,
+    },
+    /// It was replaced by an older one during the session.
+    #[error("nix-daemon ({socket}) now speaks protocol {now} instead of {before}; connect again")]
+    Older {
+        /// Its socket.
+        socket: PathBuf,
+        /// At the start of the session.
+        before: ProtocolVersion,
+        /// Now.
+        now: ProtocolVersion,
+    },
+}
+
+const FIX: &str = "on that machine, see `systemctl status nix-daemon.socket nix-daemon`";
+
+impl Default for LocalNix {
+    /// Where Nix puts it.
+    fn default() -> Self {
+        Self {
+            socket: names::NIX_DAEMON_SOCKET.into(),
+            store_dir: STORE_DIR.into(),
+            trouble: Arc::default(),
+            unfetched: Unfetched::default(),
+        }
+    }
+}
+
+impl LocalNix {
+    /// Opens a connection that speaks `at_most` this version of the protocol.
+    ///
+    /// # Errors
+    /// [`LocalNixError`], which names the socket and what to do.
+    pub(super) async fn open(&self, at_most: ProtocolVersion) -> Result<Daemon, LocalNixError> {
+        let (client, hello) = self.connect(at_most).await?;
+        let (reader, requests) = client.into_parts();
+        Ok(Daemon { hello, requests, replies: Replies { reader, has_begun: false } })
+    }
+
+    /// As [`LocalNix::open`], for requests of our own.
+    ///
+    /// # Errors
+    /// [`LocalNixError`].
+    pub(super) async fn connect(
+        &self,
+        at_most: ProtocolVersion,
+    ) -> Result<(DaemonClient, ServerHello), LocalNixError> {
+        let socket = || self.socket.clone();
+        let opening = async {
+            let stream = UnixStream::connect(&self.socket)
+                .await
+                .map_err(|source| LocalNixError::Connect { socket: socket(), source })?;
+            // Best effort: fewer, larger steps. Only root may.
+            let _ = set_socket_send_buffer_size_force(&stream, SOCKET_BYTES);
+            let (read, write) = stream.into_split();
+            DaemonClient::handshake(read, write, at_most)
+                .await
+                .map_err(|source| LocalNixError::Handshake { socket: socket(), source })
+        };
+        let opened = timeout(OPEN_TIMEOUT, opening)
+            .await
+            .unwrap_or_else(|_| Err(LocalNixError::Timeout(socket())));
+        let trouble = opened.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        opened
+    }
+
+    /// Opens a connection that speaks exactly this version of the protocol, as an earlier one did.
+    ///
+    /// # Errors
+    /// As [`LocalNix::open`], and [`LocalNixError::Older`].
+    pub(super) async fn open_as(&self, before: ProtocolVersion) -> Result<Daemon, LocalNixError> {
+        let daemon = self.open(before).await?;
+        let now = daemon.hello.version;
+        if now == before {
+            Ok(daemon)
+        } else {
+            Err(LocalNixError::Older { socket: self.socket.clone(), before, now })
+        }
+    }
+}
+
+/// The client's end of a connection.
+pub(super) type DaemonClient = Client<OwnedReadHalf, OwnedWriteHalf>;
+
+/// A connection to nix-daemon: a process of its own at the other end.
+pub(super) struct Daemon {
+    /// What it said of itself.
+    pub(super) hello: ServerHello,
+    /// To it.
+    pub(super) requests: OwnedWriteHalf,
+    /// From it.
+    pub(super) replies: Replies,
+}
+
+/// What nix-daemon sends.
+pub(super) struct Replies {
+    /// Where it comes from.
+    pub(super) reader: BufReader<OwnedReadHalf>,
+    /// Whether something of the reply to the last request has been passed on.
+    pub(super) has_begun: bool,
+}
+
+impl Daemon {
+    /// Sends a request, without a framed stream that may belong to it.
+    ///
+    /// # Errors
+    /// [`SessionError::DaemonLost`].
+    pub(super) async fn send(&mut self, request: &Request) -> Result<(), SessionError> {
+        self.replies.has_begun = false;
+        let bytes = request.encode(self.hello.version);
+        self.requests.write_all(&bytes).await.map_err(|source| {
+            SessionError::DaemonLost(WireError::Io { doing: "write", what: "a request", source })
+        })
+    }
+
+    /// Reads one message. After [`StderrMessage::Last`] the reply follows, after
+    /// [`StderrMessage::Error`] there is none.
+    ///
+    /// # Errors
+    /// [`SessionError::DaemonLost`].
+    pub(super) async fn message(&mut self) -> Result<StderrMessage, SessionError> {
+        StderrMessage::read(&mut self.replies.reader).await.map_err(SessionError::DaemonLost)
+    }
+}

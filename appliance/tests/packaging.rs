@@ -1,0 +1,167 @@
+//! The files the package ships agree with `names.json`, which the program itself is built from.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use roost::{config::Config, names};
+
+fn share(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("share").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+const UNIT: &str = "systemd/system/roost.service";
+const SYSUSERS: &str = "sysusers.d/roost.conf";
+const TMPFILES: &str = "tmpfiles.d/roost.conf";
+const SSHD: &str = "ssh/sshd_config.d/50-roost.conf";
+
+/// Lines that say something.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// Absolute paths with our name in them.
+fn our_paths(text: &str) -> BTreeSet<PathBuf> {
+    lines(text)
+        .flat_map(|line| line.split(|c: char| c.is_whitespace() || c == '=' || c == '"'))
+        .map(|word| word.trim_start_matches('-'))
+        .filter(|word| word.starts_with('/') && word.contains("roost"))
+        .map(PathBuf::from)
+        .collect()
+}
+
+/// The value of `key` in a unit file or sshd configuration.
+fn value<'a>(text: &'a str, key: &str, separator: char) -> Option<&'a str> {
+    lines(text).find_map(|line| line.strip_prefix(key)?.strip_prefix(separator))
+}
+
+#[test]
+fn every_path_of_ours_is_a_shared_one() {
+    let config_dir = Path::new(names::CONFIG_FILE).parent().unwrap();
+    let shared: BTreeSet<PathBuf> = [
+        PathBuf::from("/usr/bin/roost"),
+        config_dir.to_owned(),
+        config_dir.join("authorized_keys"),
+        names::STATE_DIR.into(),
+        names::SSH_DIR.into(),
+        names::GCROOTS_DIR.into(),
+    ]
+    .into();
+    for file in [UNIT, SYSUSERS, TMPFILES, SSHD] {
+        for path in our_paths(&share(file)) {
+            assert!(shared.contains(&path), "{file} names {}, names.json does not", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_service_owns_the_folders_it_uses() {
+    let unit = share(UNIT);
+    let under = |dir: &str, base: &str| dir.strip_prefix(base).unwrap().to_owned();
+    assert_eq!(
+        value(&unit, "RuntimeDirectory", '=').unwrap(),
+        format!("{} {}", under(names::RUNTIME_DIR, "/run/"), under(names::CONNECT_DIR, "/run/"))
+    );
+    assert_eq!(value(&unit, "StateDirectory", '='), names::STATE_DIR.strip_prefix("/var/lib/"));
+    let writable = value(&unit, "ReadWritePaths", '=').unwrap().trim_start_matches('-');
+    assert_eq!(Path::new(names::GCROOTS_DIR).parent(), Some(Path::new(writable)));
+    for path in [names::QUEUE_DIR, names::LOG_DIR, names::SSH_DIR, names::FLEET_FILE] {
+        assert!(Path::new(path).starts_with(names::STATE_DIR), "{path}");
+    }
+    for path in [names::SOCKET, names::MACHINES_FILE] {
+        assert!(Path::new(path).starts_with(names::RUNTIME_DIR), "{path}");
+    }
+}
+
+#[test]
+fn the_user_is_the_one_sshd_confines() {
+    let user = share(SYSUSERS);
+    let user: Vec<&str> = lines(&user).next().unwrap().split_whitespace().collect();
+    assert_eq!(user[..2], ["u", names::USER]);
+    assert_eq!(user[user.len() - 2..], [names::STATE_DIR, "/bin/sh"]);
+    assert_eq!(names::GROUP, names::USER, "sysusers makes a group of the user's name");
+
+    let sshd = share(SSHD);
+    assert_eq!(lines(&sshd).next(), Some(format!("Match User {}", names::USER).as_str()));
+    assert_eq!(value(&sshd, "ForceCommand", ' '), Some("/usr/bin/roost serve"));
+    for off in ["PermitTTY", "PermitUserRC", "PermitTunnel", "AllowTcpForwarding"] {
+        assert_eq!(value(&sshd, off, ' '), Some("no"), "{off}");
+    }
+}
+
+#[test]
+fn the_bus_lets_our_group_act_under_our_name() {
+    let policy = share(&format!("dbus-1/system.d/{}.conf", names::BUS_NAME));
+    for words in [
+        format!("own=\"{}\"", names::BUS_NAME),
+        format!("group=\"{}\"", names::GROUP),
+        format!("send_interface=\"{}\"", names::BUS_INTERFACE),
+    ] {
+        assert!(policy.contains(&words), "{words} is not in the policy");
+    }
+}
+
+#[test]
+fn systemd_accepts_the_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let unit = dir.path().join("roost.service");
+    fs::write(&unit, share(UNIT).replace("/usr/bin/roost", "/bin/true")).unwrap();
+    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
+    let Ok(output) = verify else {
+        println!("not checked: there is no systemd-analyze here");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let about_us: Vec<&str> = said.lines().filter(|line| line.contains("roost.service")).collect();
+    assert!(about_us.is_empty(), "{about_us:#?}");
+}
+
+/// Rows `| `key` | default | meaning |` of the page, under their `[section]` headings.
+fn documented(page: &str) -> BTreeMap<String, String> {
+    let (mut section, mut keys) = (String::new(), BTreeMap::new());
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("## `[") {
+            section = heading.split(']').next().unwrap().to_owned();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
+            let key = format!("{section}.{}", cells.next().unwrap());
+            keys.insert(key, cells.next().unwrap());
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_configuration_page_lists_exactly_the_keys_with_their_defaults() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let config = serde_json::to_value(Config::default()).unwrap();
+    let mut keys = BTreeMap::new();
+    for (section, values) in config.as_object().unwrap() {
+        for (key, value) in values.as_object().unwrap() {
+            let default = if value.is_null() { String::new() } else { value.to_string() };
+            keys.insert(format!("{section}.{key}"), default);
+        }
+    }
+    assert_eq!(documented(&fs::read_to_string(page).unwrap()), keys);
+}
+
+#[test]
+fn every_configuration_shown_in_the_documentation_is_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut shown = 0;
+    for page in ["README.md", "docs/configuration.md"] {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        for block in text.split("```toml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            Config::parse(block, Path::new(page)).unwrap();
+            shown += 1;
+        }
+    }
+    assert_eq!(shown, 2);
+}
