@@ -1,0 +1,47 @@
+# Everything here runs on a fresh Debian 12 or 13 machine with a Rust toolchain, as root (the lab is
+# made of namespaces), and installs what it lacks. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CARGO ?= cargo
+
+SHELL_FILES = $(shell git ls-files '*.sh' .ci/run)
+NIX_FILES = $(shell git ls-files '*.nix')
+
+.PHONY: help demo test bench check deny release
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+# The lab's hosts run the `roost` that was built beside the program that runs the lab.
+
+demo: release root-trixie ## a workstation and two boards on one machine, and a build across them
+	@$(CARGO) run --quiet --release -p roost-lab --bin demo
+
+test: root-trixie root-sid ## every test: units, properties, and the lab
+	$(CARGO) build --workspace
+	$(CARGO) test --workspace --no-fail-fast
+
+bench: release root-trixie ## stock Nix and roost side by side (QUICK=1: one run of each)
+	@$(CARGO) run --quiet --release -p roost-lab --bin bench
+
+check: ## format, lints, shell scripts, Nix files
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	scripts/need.sh shellcheck
+	shellcheck $(SHELL_FILES)
+	scripts/check-nix.sh $(NIX_FILES)
+	@if command -v cargo-deny >/dev/null; then $(MAKE) --no-print-directory deny; \
+	else echo "not checked: licences and advisories (cargo install cargo-deny, some minutes)"; fi
+
+deny: ## licences, advisories and sources of the dependencies, with cargo-deny
+	$(CARGO) deny check
+
+release:
+	@$(CARGO) build --release -p roost
+
+root-%:
+	@tests/root/build.sh $* >/dev/null

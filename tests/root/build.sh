@@ -1,0 +1,137 @@
+#!/bin/bash
+# Builds the cached root file system that the hosts of the lab share, and prints its path.
+#
+#   build.sh trixie|sid [CACHE_FOLDER]
+#
+# trixie is Debian 13 (Nix 2.26); sid has the newest Nix that Debian ships. A root is named after
+# the hash of this script, so a changed script builds a new one and an unchanged one costs nothing.
+# It is built beside its final place and renamed, so a root that exists is complete; a lock makes
+# several callers wait for one build. Needs root, Debian 12 or later, and a Debian mirror
+# (LAB_MIRROR, http://deb.debian.org/debian by default). About 20 s and 300 MB each.
+
+set -euo pipefail
+
+release=${1:?usage: build.sh trixie|sid [CACHE_FOLDER]}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${2:-$here/../../target/lab}
+mirror=${LAB_MIRROR:-http://deb.debian.org/debian}
+
+packages=(
+  nix-bin bash busybox-static tini
+  dbus avahi-daemon avahi-utils libnss-mdns
+  openssh-server openssh-client socat
+  iproute2 iputils-ping procps
+)
+
+case $release in
+  trixie) options=() ;;
+  # sid's release file may have expired on a mirror that is frozen in time.
+  sid) options=(--aptopt='Acquire::Check-Valid-Until "false"') ;;
+  *)
+    echo "build.sh: unknown release '$release': expected trixie or sid" >&2
+    exit 2
+    ;;
+esac
+
+# Runs a command quietly; its output is shown only if it fails.
+quietly() {
+  local log
+  log=$(mktemp)
+  if ! "$@" >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    echo "build.sh: failed: $*" >&2
+    exit 1
+  fi
+  rm -f "$log"
+}
+
+install_tools() {
+  local missing=()
+  command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+  [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+  command -v ip >/dev/null || missing+=(iproute2)
+  command -v ssh-keygen >/dev/null || missing+=(openssh-client)
+  [ ${#missing[@]} -eq 0 ] && return
+  export DEBIAN_FRONTEND=noninteractive
+  quietly apt-get update
+  quietly apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# Everything that all hosts share; what differs from host to host is written when one starts.
+configure() {
+  local root=$1
+  # Host keys are made by each host, never shared.
+  rm -f "$root"/etc/ssh/ssh_host_*
+  rm -f "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/etc/hostname
+
+  chroot "$root" groupadd --system nixbld
+  for n in 1 2 3 4 5 6 7 8 9 10; do
+    chroot "$root" useradd --system --no-create-home --home-dir /var/empty \
+      --shell /usr/sbin/nologin --gid nixbld --groups nixbld "nixbld$n"
+  done
+  # roost's own user, and an ordinary one for stock Nix to log in as. '*' rather than '!': no
+  # password, but not a locked account, which sshd would refuse.
+  chroot "$root" useradd --system --user-group --create-home --home-dir /var/lib/roost \
+    --shell /bin/sh --password '*' roost
+  chroot "$root" useradd --system --user-group --create-home --home-dir /var/lib/builder \
+    --shell /bin/sh --password '*' builder
+  # The builder of the tests' derivations: a folder that Nix can copy to a store as it is.
+  mkdir -p "$root"/usr/lib/lab/bin
+  cp "$root"/usr/bin/busybox "$root"/usr/lib/lab/bin/busybox
+  ln -s busybox "$root"/usr/lib/lab/bin/sh
+
+  mkdir -p "$root"/nix "$root"/etc/nix "$root"/etc/roost "$root"/etc/ssh/authorized_keys.d
+
+  cat >"$root"/etc/ssh/sshd_config.d/lab.conf <<'END'
+HostKey /etc/ssh/ssh_host_ed25519_key
+AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u
+PasswordAuthentication no
+UseDNS no
+END
+  cat >"$root"/etc/avahi/avahi-daemon.conf <<'END'
+[server]
+use-ipv4=yes
+use-ipv6=yes
+allow-interfaces=eth0
+disallow-other-stacks=no
+ratelimit-interval-usec=1000000
+ratelimit-burst=1000
+
+[wide-area]
+enable-wide-area=no
+
+[publish]
+disable-publishing=no
+disable-user-service-publishing=no
+publish-addresses=yes
+publish-aaaa-on-ipv4=yes
+publish-hinfo=no
+publish-workstation=no
+END
+}
+
+hash=$(sha256sum "${BASH_SOURCE[0]}" | cut -c1-12)
+mkdir -p "$cache"
+cache=$(cd "$cache" && pwd)
+final=$cache/root-$release-$hash
+
+exec 9>"$cache/root-$release.lock"
+flock 9
+if [ ! -d "$final" ]; then
+  if [ "$(id -u)" != 0 ]; then
+    echo "build.sh: building $final needs root" >&2
+    exit 1
+  fi
+  echo "build.sh: building the $release root of the lab (once, about 20 s)" >&2
+  install_tools
+  rm -rf --one-file-system "$final.part"
+  # In a mount namespace of its own, so that an interrupted run leaves no mounts behind.
+  quietly unshare --mount mmdebstrap --mode=root --variant=minbase \
+    --include="$(IFS=,; echo "${packages[*]}")" "${options[@]}" \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    "$release" "$final.part" "$mirror"
+  configure "$final.part" >&2
+  mv "$final.part" "$final"
+fi
+echo "$final"

@@ -1,0 +1,115 @@
+//! The table for people and the file for programs.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use roost_lab::{Error, Result};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::measure::{Times, median};
+
+/// A ratio to be met: roost's median over another side's.
+#[derive(Clone, Copy)]
+pub(crate) struct Figure {
+    key: &'static str,
+    what: &'static str,
+    limit: f64,
+    to: fn(&Times) -> &[f64],
+}
+
+impl Figure {
+    /// Against stock Nix.
+    pub(crate) fn ratio(key: &'static str, what: &'static str, limit: f64) -> Self {
+        Self { key, what, limit, to: |times| &times.stock }
+    }
+
+    /// Against the ideal.
+    pub(crate) fn ideal(key: &'static str, what: &'static str, limit: f64) -> Self {
+        Self { key, what, limit, to: |times| &times.ideal }
+    }
+}
+
+/// What was measured so far.
+pub(crate) struct Report {
+    quick: bool,
+    rows: Vec<Row>,
+    runs: BTreeMap<&'static str, Times>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    key: &'static str,
+    what: String,
+    value: f64,
+    limit: f64,
+}
+
+impl Row {
+    /// Whether the figure is met. Not a number is not met.
+    fn met(&self) -> bool {
+        self.value <= self.limit
+    }
+}
+
+impl Report {
+    /// Nothing yet. `quick` is said wherever results are shown.
+    pub(crate) fn new(quick: bool) -> Self {
+        Self { quick, rows: Vec::new(), runs: BTreeMap::new() }
+    }
+
+    /// Whether every run is made only once.
+    pub(crate) fn quick(&self) -> bool {
+        self.quick
+    }
+
+    /// Adds a ratio of medians.
+    pub(crate) fn ratio(&mut self, figure: Figure, times: &Times) {
+        let roost = median(&times.roost).unwrap_or(f64::NAN);
+        let other = median((figure.to)(times)).unwrap_or(f64::NAN);
+        let what = format!("{}: {roost:.3} s against {other:.3} s", figure.what);
+        self.rows.push(Row { key: figure.key, what, value: roost / other, limit: figure.limit });
+        self.runs.insert(figure.key, times.clone());
+    }
+
+    /// Adds an amount of memory.
+    pub(crate) fn memory(&mut self, key: &'static str, mib: f64, limit: f64) {
+        self.rows.push(Row { key, what: "resident memory in MiB".to_owned(), value: mib, limit });
+    }
+
+    /// Prints the table and writes the file; whether all figures are met.
+    pub(crate) fn finish(self) -> Result<bool> {
+        println!();
+        for row in &self.rows {
+            let verdict = if row.met() { "met" } else { "MISSED" };
+            println!(
+                "{:<18} {:>8.3}   at most {:>6.2}   {verdict:<6}   {}",
+                row.key, row.value, row.limit, row.what
+            );
+        }
+        if self.quick {
+            println!("\nQUICK=1: one run of each, not medians; for a glance, not for a claim.");
+        }
+        let path = self.write()?;
+        println!("\n{}", path.display());
+        Ok(self.rows.iter().all(Row::met))
+    }
+
+    fn write(&self) -> Result<PathBuf> {
+        let mut results = serde_json::Map::new();
+        for row in &self.rows {
+            results.insert(row.key.to_owned(), json!(row.value));
+        }
+        results.insert("quick".to_owned(), json!(self.quick));
+        results.insert("seconds".to_owned(), json!(self.runs));
+        let path = roost_lab::target_folder().join("bench/results.json");
+        let text = format!("{:#}\n", Value::Object(results));
+        let write = || {
+            fs::create_dir_all(path.with_file_name(""))?;
+            fs::write(&path, text)
+        };
+        match write() {
+            Ok(()) => Ok(path),
+            Err(source) => Err(Error::File { what: "write", path: path.clone(), source }),
+        }
+    }
+}

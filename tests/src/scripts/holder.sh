@@ -1,0 +1,17 @@
+# shellcheck shell=bash
+# The init of a LAN's pid namespace: owns the bridge and the hosts' disks. Runs until its standard
+# input closes, which happens however the test process ends. Its end takes every process, mount,
+# interface and namespace of the LAN along: all of them live only in its namespaces.
+set -eu
+folder=$1
+# From the machine's own /proc: our process id as the test process sees it.
+read -r pid _ </proc/self/stat
+mount -t tmpfs -o mode=755 lab "$folder/mnt"
+ip link set lo up
+ip link add lan type bridge forward_delay 0 stp_state 0 mcast_snooping 0
+ip link set lan up
+echo "$pid"
+while read -r _; do :; done
+kill -9 -1 || :
+umount -R -l "$folder/mnt" || :
+rm -rf --one-file-system "$folder"

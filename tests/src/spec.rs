@@ -1,0 +1,129 @@
+//! What a host shall be, before it starts.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{Host, Release, Service, error::Result, lan::LanInner};
+
+/// Which addresses a host has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressing {
+    /// An IPv4 address and an IPv6 link-local one.
+    #[default]
+    Dual,
+    /// Only an IPv4 address.
+    V4Only,
+    /// Only an IPv6 link-local address, which needs a scope to be used.
+    V6Only,
+}
+
+/// Where a host's disk is: its changes to the root, and its Nix store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// In memory, of this size in MiB. fsync costs nothing there.
+    Memory(u32),
+    /// A folder on the machine's disk, for measurements; as big as that disk.
+    Real,
+}
+
+/// A file of a host.
+#[derive(Clone, Debug)]
+pub(crate) struct FileSpec {
+    pub(crate) path: String,
+    pub(crate) mode: u32,
+    pub(crate) content: Vec<u8>,
+}
+
+/// What a host shall be. Made by [`crate::Lan::host`].
+#[must_use]
+pub struct HostSpec {
+    pub(crate) lan: Arc<LanInner>,
+    pub(crate) name: String,
+    /// The last byte of its addresses.
+    pub(crate) index: u8,
+    pub(crate) addressing: Addressing,
+    pub(crate) release: Release,
+    pub(crate) disk: Disk,
+    pub(crate) services: Vec<Service>,
+    pub(crate) nix_conf: Vec<String>,
+    pub(crate) files: Vec<FileSpec>,
+    pub(crate) installs: Vec<(std::path::PathBuf, String)>,
+}
+
+impl HostSpec {
+    pub(crate) fn new(lan: &Arc<LanInner>, name: &str, index: u8) -> Self {
+        Self {
+            lan: Arc::clone(lan),
+            name: name.to_owned(),
+            index,
+            addressing: Addressing::default(),
+            release: Release::default(),
+            disk: Disk::Memory(4096),
+            services: Service::BASE.to_vec(),
+            nix_conf: Vec::new(),
+            files: Vec::new(),
+            installs: Vec::new(),
+        }
+    }
+
+    /// Which addresses it has; both by default.
+    pub fn addressing(mut self, addressing: Addressing) -> Self {
+        self.addressing = addressing;
+        self
+    }
+
+    /// Which Debian and Nix it has; [`Release::Trixie`] by default.
+    pub fn release(mut self, release: Release) -> Self {
+        self.release = release;
+        self
+    }
+
+    /// Where its disk is; 4 GiB of memory, taken as it fills, by default.
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// What it runs, in order; [`Service::BASE`] by default.
+    pub fn services(mut self, services: &[Service]) -> Self {
+        self.services = services.to_vec();
+        self
+    }
+
+    /// The system its Nix builds for, such as `aarch64-linux`: plays another architecture.
+    pub fn system(self, system: &str) -> Self {
+        // What the machine's real CPU runs besides would be offered, too.
+        self.nix_conf(&format!("system = {system}")).nix_conf("extra-platforms =")
+    }
+
+    /// How many builds its Nix runs at once.
+    pub fn max_jobs(self, max_jobs: u32) -> Self {
+        self.nix_conf(&format!("max-jobs = {max_jobs}"))
+    }
+
+    /// A further line of its nix.conf; the last one about a setting counts.
+    pub fn nix_conf(mut self, line: &str) -> Self {
+        self.nix_conf.push(line.to_owned());
+        self
+    }
+
+    /// A file, written before its services first start. Folders are made.
+    pub fn file(mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) -> Self {
+        self.files.push(FileSpec { path: path.to_owned(), mode, content: content.into() });
+        self
+    }
+
+    /// A program of the machine, copied there before its services first start.
+    pub fn install(mut self, program: &Path, path: &str) -> Self {
+        self.installs.push((program.to_owned(), path.to_owned()));
+        self
+    }
+
+    /// Starts it: about half a second.
+    ///
+    /// # Errors
+    ///
+    /// It could not be started, or one of its services did not become ready.
+    pub fn start(self) -> Result<Host> {
+        Host::start(self)
+    }
+}

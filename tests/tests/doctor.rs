@@ -1,0 +1,150 @@
+//! `roost doctor`: all is well on a machine that is as it should be, and each thing that is broken
+//! is named with its fix.
+
+#![expect(clippy::expect_used, reason = "helpers of tests, outside of test functions")]
+
+use roost_lab::{
+    Host, Lan, Result, Service,
+    fixtures::{builds, fleet, roost},
+};
+use serde_json::Value;
+
+const USER: &str = "alice";
+
+/// The findings that are not `ok`, as `verdict check: found; fix`.
+fn complaints(host: &Host) -> Result<Vec<String>> {
+    let output = host.run(["roost", "doctor", "--json"])?;
+    let findings: Value = serde_json::from_str(&output.stdout).expect("doctor prints JSON");
+    let findings = findings.as_array().expect("a list of findings");
+    let failed = findings.iter().any(|finding| finding["verdict"] == "failed");
+    assert_eq!(output.code(), Some(i32::from(failed)), "{output}");
+    let text = |finding: &Value| {
+        let field = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+        format!("{} {}: {}; {}", field("verdict"), field("check"), field("found"), field("fix"))
+    };
+    Ok(findings.iter().filter(|finding| finding["verdict"] != "ok").map(text).collect())
+}
+
+/// Something broken, and what doctor says of it: its verdict and check, and a part of the fix.
+struct Broken {
+    by: &'static str,
+    mended_by: &'static str,
+    told: &'static str,
+    fix: &'static str,
+}
+
+fn each_is_named_with_its_fix(host: &Host, broken: &[Broken]) -> Result<()> {
+    for Broken { by, mended_by, told, fix } in broken {
+        host.check(by)?;
+        let complaints = complaints(host)?;
+        let named = complaints.iter().any(|text| text.starts_with(told) && text.contains(fix));
+        assert!(named, "after {by}: {complaints:#?}");
+        host.check(mended_by)?;
+    }
+    Ok(())
+}
+
+/// A service that is stopped, likewise.
+fn a_stopped_service_is_named(host: &Host, service: Service, told: &str, fix: &str) -> Result<()> {
+    host.kill9(service)?;
+    let complaints = complaints(host)?;
+    let named = complaints.iter().any(|text| text.starts_with(told) && text.contains(fix));
+    assert!(named, "without {}: {complaints:#?}", service.name);
+    host.start_service(service)
+}
+
+#[test]
+fn a_workstation_is_well_and_what_is_broken_is_named_with_its_fix() -> Result<()> {
+    let lan = Lan::new()?;
+    let ws = fleet::workstation(&lan, "ws", "")?.start()?;
+    builds::add_user(&ws, USER)?;
+    ws.enable_service(Service::ROOST)?;
+    assert_eq!(complaints(&ws)?, [""; 0]);
+    let shown = ws.check("roost doctor")?;
+    assert!(shown.ends_with("Nothing is wrong."), "{shown}");
+    let as_user = ws.command(["roost", "doctor"]).user(USER).run()?.ok()?;
+    assert!(!as_user.stdout.contains("FAILED"), "{as_user}");
+
+    each_is_named_with_its_fix(
+        &ws,
+        &[
+            Broken {
+                by: "mv /etc/nix/nix.conf /root/; sed /builders/d /root/nix.conf >/etc/nix/nix.conf",
+                mended_by: "mv /root/nix.conf /etc/nix/",
+                told: "failed builders: ",
+                fix: "builders = @/run/roost/machines",
+            },
+            Broken {
+                by: "cp /etc/nix/nix.conf /root/; echo extra-platforms = riscv64-linux \
+                 >>/etc/nix/nix.conf",
+                mended_by: "mv /root/nix.conf /etc/nix/",
+                told: "warning emulation: Nix may emulate riscv64-linux itself",
+                fix: "extra-platforms",
+            },
+            Broken {
+                by: "echo 'builds = 3' >>/etc/roost/roost.toml",
+                mended_by: "sed -i /builds/d /etc/roost/roost.toml",
+                told: "failed configuration: ",
+                fix: "roost check-config",
+            },
+        ],
+    )?;
+    a_stopped_service_is_named(
+        &ws,
+        Service::AVAHI,
+        "failed avahi: is not running",
+        "avahi-daemon",
+    )?;
+    let nix = "systemctl enable --now nix-daemon.socket";
+    a_stopped_service_is_named(&ws, Service::NIX_DAEMON, "failed nix-daemon: ", nix)?;
+    let start = "systemctl enable --now roost";
+    a_stopped_service_is_named(&ws, Service::ROOST, "failed roost daemon: ", start)?;
+    ws.kill9(Service::DBUS)?;
+    let complaints = complaints(&ws)?;
+    let named = complaints.iter().find(|text| text.starts_with("failed"));
+    assert!(named.is_some_and(|text| text.contains("dbus.socket")), "{complaints:#?}");
+    assert_eq!(complaints.iter().filter(|text| text.starts_with("failed")).count(), 1, "the cause");
+    Ok(())
+}
+
+#[test]
+fn a_board_is_well_and_what_is_broken_is_named_with_its_fix() -> Result<()> {
+    let lan = Lan::new()?;
+    let board = roost::board(lan.host("board").system("aarch64-linux"), 2, "")?.start()?;
+    board.enable_service(Service::ROOST)?;
+    assert_eq!(complaints(&board)?, [""; 0]);
+    each_is_named_with_its_fix(
+        &board,
+        &[
+            Broken {
+                by: "mv /etc/ssh/sshd_config.d/50-roost.conf /root/",
+                mended_by: "mv /root/50-roost.conf /etc/ssh/sshd_config.d/",
+                told: "failed sshd: gives our user a shell",
+                fix: "50-roost.conf",
+            },
+            Broken {
+                by: "cp /etc/ssh/sshd_config.d/50-roost.conf /root/; \
+                 sed -i '/Forwarding/d' /etc/ssh/sshd_config.d/50-roost.conf",
+                mended_by: "mv /root/50-roost.conf /etc/ssh/sshd_config.d/",
+                told: "failed sshd: has allow",
+                fix: "50-roost.conf",
+            },
+            Broken {
+                by: "usermod --shell /usr/sbin/nologin roost",
+                mended_by: "usermod --shell /bin/sh roost",
+                told: "failed build user: the shell of roost runs no commands",
+                fix: "usermod --shell /bin/sh roost",
+            },
+        ],
+    )?;
+    let conf = "/etc/avahi/avahi-daemon.conf";
+    board.check(&format!("sed -i 's/^\\(disable-user-service-publishing=\\)no/\\1yes/' {conf}"))?;
+    board.stop_service(Service::AVAHI)?;
+    board.start_service(Service::AVAHI)?;
+    let complaints = complaints(&board)?;
+    let named = complaints.iter().any(|text| {
+        text.starts_with("failed avahi: ") && text.contains("disable-user-service-publishing=no")
+    });
+    assert!(named, "{complaints:#?}");
+    Ok(())
+}
