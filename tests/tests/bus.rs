@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roost_lab::{
-    Command, Host, Lan, Result,
+    Command, Host, Lan, Result, Service,
     fixtures::{
         builds,
         fleet::{self, SYSTEM},
@@ -74,4 +74,18 @@ fn a_reader_hears_of_a_job_from_its_acceptance_to_its_end_and_only_operators_end
     })?;
     assert!(!build.wait(SOON)?.success());
     Ok(())
+}
+
+#[test]
+fn a_daemon_that_is_ready_can_be_asked_and_one_without_a_bus_is_ready_too() -> Result<()> {
+    let lan = Lan::new()?;
+    let ws = fleet::workstation(&lan, "ws", "")?.start()?;
+    ws.enable_service(Service::ROOST)?;
+    ws.check("roost status")?;
+    for _ in 0..5 {
+        ws.restart_service(Service::ROOST)?;
+        ws.check("roost status")?;
+    }
+    ws.kill9(Service::DBUS)?;
+    ws.restart_service(Service::ROOST)
 }

@@ -109,18 +109,18 @@ fn the_newest_nix_prints_the_log_and_keeps_it() -> Result<()> {
 }
 
 /// A workstation and a board with one slot whose builds can be steered.
-fn one_slot(lan: &Lan) -> Result<[Host; 2]> {
-    let hosts =
-        lan.start([fleet::workstation(lan, "ws", "")?, fleet::board(lan, "board", 1, "")?])?;
+fn one_slot(lan: &Lan, release: Release) -> Result<[Host; 2]> {
+    let ws = fleet::workstation(lan, "ws", "")?.release(release);
+    let hosts = lan.start([ws, fleet::board(lan, "board", 1, "")?])?;
     let [ws, board] = &hosts;
     fleet::join(lan, ws, &[board])?;
     Ok(hosts)
 }
 
-#[test]
-fn nix_build_shows_the_place_in_the_queue_and_how_far_inputs_have_been_copied() -> Result<()> {
+/// The place in the queue, and how far inputs have been copied.
+fn activities_are_shown(release: Release) -> Result<()> {
     let lan = Lan::new()?;
-    let [ws, board] = one_slot(&lan)?;
+    let [ws, board] = one_slot(&lan, release)?;
     let options = [FLEET, &["--log-format", "internal-json", "-v"]].concat();
     let held = steered::drv("held", fleet::SYSTEM).times(4);
     // One runs, two wait at the board, and one waits here.
@@ -142,9 +142,19 @@ fn nix_build_shows_the_place_in_the_queue_and_how_far_inputs_have_been_copied() 
 }
 
 #[test]
+fn nix_2_26_shows_the_place_in_the_queue_and_how_far_inputs_have_been_copied() -> Result<()> {
+    activities_are_shown(Release::Trixie)
+}
+
+#[test]
+fn the_newest_nix_shows_the_place_in_the_queue_and_how_far_inputs_have_been_copied() -> Result<()> {
+    activities_are_shown(Release::Sid)
+}
+
+#[test]
 fn the_progress_bar_of_a_terminal_shows_what_a_build_waits_for() -> Result<()> {
     let lan = Lan::new()?;
-    let [ws, board] = one_slot(&lan)?;
+    let [ws, board] = one_slot(&lan, Release::Trixie)?;
     let mut before = fleet::build(&ws, "before")?;
     steered::wait_started(&lan, &board, "before", 1)?;
     ws.write("/srv/after.nix", 0o644, steered::drv("after", fleet::SYSTEM).expr())?;

@@ -2,7 +2,10 @@
 
 use futures_util::StreamExt;
 use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
+    sync::{
+        broadcast::{Receiver, error::RecvError},
+        oneshot,
+    },
     time::sleep,
 };
 use zbus::{Connection, MatchRule, MessageStream, fdo::RequestNameFlags, message::Type};
@@ -18,14 +21,17 @@ use crate::{
 };
 
 /// Serves a daemon on a bus, and comes back to it when it was away. Never ends; what goes wrong is
-/// logged. Idle but for a missing bus, which is tried again after a growing pause.
-pub async fn serve<C: NodeControl>(bus: SystemBus, control: C) {
+/// logged. Idle but for a missing bus, which is tried again after a growing pause. `tried` is dropped
+/// as soon as the daemon is on the bus, or the first attempt has failed.
+pub async fn serve<C: NodeControl>(bus: SystemBus, control: C, tried: oneshot::Sender<()>) {
     let mut backoff = Backoff::new();
+    let mut tried = Some(tried);
     loop {
-        let error = match attend(&bus, &control, &mut backoff).await {
+        let error = match attend(&bus, &control, &mut backoff, &mut tried).await {
             Ok(()) => hung_up(),
             Err(error) => error,
         };
+        tried = None;
         let pause = backoff.step();
         tracing::warn!(%error, retry_s = pause.as_secs(), "{}", advice(&error));
         sleep(pause).await;
@@ -53,15 +59,18 @@ async fn attend<C: NodeControl>(
     bus: &SystemBus,
     control: &C,
     backoff: &mut Backoff,
+    tried: &mut Option<oneshot::Sender<()>>,
 ) -> zbus::Result<()> {
     // Before the first answer, so that no change is lost between the two.
     let changes = control.changes();
     let builder = bus.builder()?.serve_at(BUS_PATH, Node::new(control.clone()))?;
     let connection = in_time(builder.build()).await?;
-    let mut end = name_lost(&connection).await?;
-    connection.request_name_with_flags(BUS_NAME, RequestNameFlags::DoNotQueue.into()).await?;
+    let mut end = in_time(name_lost(&connection)).await?;
+    let flags = RequestNameFlags::DoNotQueue.into();
+    in_time(connection.request_name_with_flags(BUS_NAME, flags)).await?;
     backoff.reset();
     tracing::info!(name = BUS_NAME, "on D-Bus");
+    *tried = None;
     tokio::select! {
         told = tell_changes(&connection, control, changes) => told,
         _ = end.next() => Ok(()),

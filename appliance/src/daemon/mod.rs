@@ -14,6 +14,7 @@ use std::{path::PathBuf, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
+    sync::oneshot,
     task::JoinSet,
     time::timeout,
 };
@@ -35,6 +36,9 @@ use parts::Parts;
 
 /// systemd is told that we stop, and gives us longer; people and tests do not want to wait.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long being ready waits for the bus, without which everything else works.
+const BUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -114,11 +118,14 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let control = Control::new(&parts);
     tasks.spawn(control.clone().keep_view());
     tasks.spawn(control.clone().keep_health());
-    tasks.spawn(bus::serve(bus, control.clone()));
+    let (trying, tried) = oneshot::channel();
+    tasks.spawn(bus::serve(bus, control.clone(), trying));
     let visits = visits::Visits::new(&parts, &control);
     tasks.spawn(async move { door.run(move |visit| visits.clone().attend(visit)).await });
     tasks.spawn(notify::watchdog());
 
+    // Whoever starts us may ask us at once. The sender is never used, only dropped.
+    drop(timeout(BUS_TIMEOUT, tried).await);
     info!(node = parts.view.name, id = parts.view.id, slots = parts.view.slots, "ready");
     notify::ready();
     let defect = tokio::select! {
