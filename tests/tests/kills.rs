@@ -158,6 +158,27 @@ fn the_workstations_daemon_is_killed_before_it_has_accepted_a_job() -> Result<()
     Ok(())
 }
 
+#[test]
+fn a_job_under_which_the_boards_daemon_dies_again_and_again_is_given_up() -> Result<()> {
+    let (lan, ws, board) = pair(1)?;
+    let mut build = fleet::build(&ws, "a")?;
+    for deaths in 1..=3 {
+        steered::wait_started(&lan, &board, "a", deaths)?;
+        board.kill9(Service::ROOST)?;
+        board.start_service(Service::ROOST)?;
+    }
+    let output = build.wait(SOON)?;
+    assert!(!output.success(), "{output}");
+    assert!(output.stderr.contains("died 3 times"), "{output}");
+    assert_eq!(steered::starts(&board, "a")?, 3);
+    // Who asks again has it tried again.
+    let mut build = fleet::build(&ws, "a")?;
+    steered::release_all(&board)?;
+    assert_eq!(fleet::result(&ws, &mut build, SOON)?, "a\n");
+    assert_eq!(steered::overlaps(&board)?, "");
+    Ok(())
+}
+
 /// So many short builds, each of which marks when it runs.
 const SHORT: u32 = 30;
 
