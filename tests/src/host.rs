@@ -115,6 +115,9 @@ fn cut_power(host: &HostInner) -> Result<()> {
     let Power::On { init, mut outside } = std::mem::replace(&mut *host.power(), Power::Off) else {
         return Ok(());
     };
+    // First the cable: a machine without power says nothing more, while a killed process's kernel
+    // still closes its connections.
+    let _ = host.spec.lan.ip(&format!("link set {} down\n", host.port()));
     let _ = rustix::process::kill_process(init, Signal::KILL);
     outside.wait(START_TIMEOUT);
     outside.kill();

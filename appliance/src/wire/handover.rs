@@ -26,6 +26,7 @@ use rustix::{
 use super::{
     command::{Command, NotAccepted},
     hello::{self, END, FRAME_MAX, HELLO_MAX, Hello, Request, TEXT},
+    thrift,
 };
 
 /// How long connecting and handing over may take. The daemon answers at once or not at all.
@@ -146,8 +147,7 @@ fn hand_over(
     let stream = open(socket)
         .map_err(|source| HandoverError::NotRunning { socket: socket.to_owned(), source })?;
     send(&stream, socket, request, [stdin.as_fd(), stdout.as_fd()])?;
-    super::thrift::give_back_text();
-    wait(stream, stderr)
+    wait(|| thrift::wait_readable(&stream), &stream, stderr)
 }
 
 /// Connects, in bounded time.
@@ -184,10 +184,15 @@ fn send(
     }
 }
 
-/// Copies the daemon's text to `stderr` until it says the exit code.
-fn wait(mut stream: impl Read, stderr: &mut impl Write) -> Result<u8, HandoverError> {
+/// Copies the daemon's text to `stderr` until it says the exit code. `pause` waits for its next word.
+fn wait(
+    pause: impl Fn(),
+    mut stream: impl Read,
+    stderr: &mut impl Write,
+) -> Result<u8, HandoverError> {
     let mut frame = Vec::new();
     loop {
+        pause();
         let mut len = [0; 4];
         stream.read_exact(&mut len).map_err(|_| HandoverError::DaemonStopped)?;
         let len = u32::from_le_bytes(len) as usize;
@@ -211,7 +216,7 @@ mod tests {
 
     fn told(bytes: &[u8]) -> (Result<u8, HandoverError>, String) {
         let mut stderr = Vec::new();
-        let code = wait(bytes, &mut stderr);
+        let code = wait(|| (), bytes, &mut stderr);
         (code, String::from_utf8(stderr).unwrap())
     }
 

@@ -73,6 +73,7 @@ impl Report {
 
     /// Adds an amount of memory.
     pub(crate) fn memory(&mut self, key: &'static str, mib: f64, limit: f64) {
+        eprintln!("{key}: {mib:.3} MiB");
         self.rows.push(Row { key, what: "resident memory in MiB".to_owned(), value: mib, limit });
     }
 

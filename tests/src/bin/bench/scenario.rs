@@ -1,6 +1,6 @@
 //! What is measured.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use roost_lab::{
     Error, Result,
@@ -19,6 +19,9 @@ const FILE: &str = "/root/bench.nix";
 
 /// How long a program may take to appear.
 const APPEAR_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long `roost connect` has waited when its memory is looked at.
+const CONNECT_WAITS: Duration = Duration::from_secs(1);
 
 /// Builds an expression of so many derivations, from `nix build` to all results.
 fn build(fleet: &Fleet, side: Side, count: u32, expr: &str) -> Result<f64> {
@@ -125,6 +128,8 @@ pub(crate) fn connect_rss_mib(fleet: &Fleet) -> Result<f64> {
     let Some(process) = found else {
         return Err(Error::Failed(Box::new(waiting.kill())));
     };
+    // A wait is what is measured: long enough to be one, and well within the build.
+    thread::sleep(CONNECT_WAITS);
     let memory = ws.memory_kib(process.pid)?;
     waiting.wait(APPEAR_TIMEOUT)?.ok()?;
     Ok(mib(memory.rss_kib))
