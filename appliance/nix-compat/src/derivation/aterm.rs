@@ -68,7 +68,7 @@ impl Derivation {
         let mut out = b"Derive(".to_vec();
         write_list(&mut out, &self.outputs, |out, (name, output)| {
             let path = output.path.as_ref().map_or("", StorePath::as_str);
-            write_tuple(out, &[name, path, &output.hash_algo, &output.hash]);
+            write_tuple(out, &[name.as_str(), path, &output.hash_algo, &output.hash]);
         });
         out.push(b',');
         write_list(&mut out, &self.input_drvs, |out, (path, outputs)| {
