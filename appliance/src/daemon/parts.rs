@@ -17,13 +17,14 @@ use super::{
     system,
 };
 use crate::{
-    config::Config,
+    config::{Config, Placement},
     discover::Service,
-    dispatch::{self, Dispatcher, Inputs, Patience},
+    dispatch::{self, Dispatcher, Inputs, Patience, Policies},
     execute::{BuildSettings, LocalNix, Queries},
     fleet::{self, Fleet, Places},
     model::NodeView,
     names,
+    place::Policy,
     queue::{
         Limits, Queue, Recovery,
         logs::{LogLimits, Logs},
@@ -98,6 +99,7 @@ impl Parts {
                 output_grace: Duration::from_secs(config.queue.output_grace_s),
                 away: Duration::from_secs(config.workstation.away_timeout_s),
             },
+            policy: policies(config.placement.clone()),
         });
         let places = Places {
             machines: names::MACHINES_FILE.into(),
@@ -124,6 +126,13 @@ impl Parts {
         };
         Ok(Some(service))
     }
+}
+
+fn policies(placement: Placement) -> Policies {
+    Box::new(move |system| Policy {
+        emulation: placement.emulation(system),
+        native_wait: placement.native_wait_s(system).map(Duration::from_secs),
+    })
 }
 
 fn make_folders() -> Result<(), DaemonError> {

@@ -431,6 +431,7 @@ pub(super) fn submission(name: &str) -> Submission {
         system: "riscv64-linux".to_owned(),
         features: BTreeSet::new(),
         client: Client { label: "alice (pid 4711)".to_owned() },
+        forwarded: false,
     }
 }
 

@@ -40,6 +40,9 @@ fn job(number: u32) -> Job {
         client: Client { label: "alice (pid 4711)".to_owned() },
         accepted_s: 1_000 + u64::from(number),
         deaths: 0,
+        forwarded: false,
+        how: How::Native,
+        build_ms: None,
         state: JobState::Queued,
         notes: Vec::new(),
     }
@@ -47,7 +50,7 @@ fn job(number: u32) -> Job {
 
 fn running(number: u32) -> Job {
     let mut job = job(number);
-    rules::start(&mut job, "board", 2_000).unwrap();
+    rules::start(&mut job, "board", How::Native, 2_000).unwrap();
     job
 }
 

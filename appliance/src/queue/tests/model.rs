@@ -85,7 +85,7 @@ impl Model {
                 }
             }
             Op::Start { number, .. } => {
-                self.change(*number, |job| rules::start(job, "board", 2_000));
+                self.change(*number, |job| rules::start(job, "board", How::Native, 2_000));
             }
             Op::Finish { number, at_s, .. } => {
                 self.change(*number, |job| rules::finish(job, built(*at_s), *at_s));
