@@ -57,7 +57,7 @@ impl Parts {
         let facts = here::observe(&config).await?;
         let view = facts.view(&config);
         let socket = PathBuf::from(names::NIX_DAEMON_SOCKET);
-        let (queue, recovery) = open_queue(&config).await?;
+        let (queue, recovery) = open_queue(&config, &view.id).await?;
         let logs = Logs::open(
             names::LOG_DIR.as_ref(),
             LogLimits {
@@ -153,16 +153,16 @@ fn make_folders() -> Result<(), DaemonError> {
     Ok(())
 }
 
-async fn open_queue(config: &Config) -> Result<(Queue, Recovery), DaemonError> {
+async fn open_queue(config: &Config, id: &str) -> Result<(Queue, Recovery), DaemonError> {
     let path = PathBuf::from(names::QUEUE_DIR);
     let limits = Limits {
         max_jobs: config.queue.max_jobs as usize,
         max_done: config.queue.max_done as usize,
         done_age_s: config.queue.done_age_s,
     };
-    let dir = path.clone();
-    let opened =
-        tokio::task::spawn_blocking(move || Queue::open(&dir, limits, dispatch::now_s())).await;
+    let (dir, here) = (path.clone(), id.to_owned());
+    let open = move || Queue::open(&dir, limits, &here, dispatch::now_s());
+    let opened = tokio::task::spawn_blocking(open).await;
     let opened = opened.map_err(|error| system("open the queue")(error.into()))?;
     let (queue, recovery) = opened.map_err(|source| DaemonError::Queue { path, source })?;
     if let Some(damage) = &recovery.damage {

@@ -19,7 +19,7 @@ use nix_compat::{
 };
 
 use super::*;
-use crate::model::{Client, JobKey, JobState, Mode, Site};
+use crate::model::{Client, How, JobKey, JobState, Mode, Site};
 
 /// When queues are opened here.
 const NOW_S: u64 = 5_000;
@@ -88,7 +88,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn open(dir: &Path) -> (Queue, Recovery) {
-    Queue::open(dir, Limits::default(), NOW_S).unwrap()
+    Queue::open(dir, Limits::default(), "board", NOW_S).unwrap()
 }
 
 /// What a process that was killed leaves behind, or a power cut after everything was synced.
