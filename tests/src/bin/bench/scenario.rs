@@ -1,6 +1,6 @@
 //! What is measured.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use roost_lab::{
     Error, Result,
@@ -129,7 +129,7 @@ pub(crate) fn connect_rss_mib(fleet: &Fleet) -> Result<f64> {
         return Err(Error::Failed(Box::new(waiting.kill())));
     };
     // A wait is what is measured: long enough to be one, and well within the build.
-    thread::sleep(CONNECT_WAITS);
+    let _ = roost_lab::poll(CONNECT_WAITS, || None::<()>);
     let memory = ws.memory_kib(process.pid)?;
     waiting.wait(APPEAR_TIMEOUT)?.ok()?;
     Ok(mib(memory.rss_kib))
