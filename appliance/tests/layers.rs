@@ -12,7 +12,7 @@ use std::{
 /// Which folder may name which others; `names` and a folder itself go without saying.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("config", &[]),
+    ("config", &["model"]),
     ("place", &["model"]),
     ("queue", &["model"]),
     ("observe", &["model"]),

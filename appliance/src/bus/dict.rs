@@ -24,6 +24,7 @@ pub(super) struct NodeDict {
     running: u32,
     queued: u32,
     draining: bool,
+    paused: String,
     trouble: String,
     temperature_mc: Option<i32>,
     nix_version: String,
@@ -80,7 +81,7 @@ macro_rules! same_fields {
 same_fields! {
     NodeView, NodeDict,
     id name version board systems emulated features slots cores mem_mib running queued draining
-    trouble temperature_mc nix_version
+    paused trouble temperature_mc nix_version
 }
 
 same_fields! {

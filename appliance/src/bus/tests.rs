@@ -50,6 +50,7 @@ fn node() -> NodeView {
         running: 1,
         queued: 2,
         draining: true,
+        paused: "it is too warm".into(),
         trouble: "the disk is full".into(),
         temperature_mc: Some(48_312),
         nix_version: "2.26.3".into(),

@@ -1,6 +1,9 @@
 //! Checks of single values, made while they are read so that an error knows its line.
 
-use std::{collections::BTreeSet, fmt::Display};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -58,15 +61,27 @@ pub(super) fn system_list<'de, D: Deserializer<'de>>(
             "a board without systems builds nothing: name one, or leave the key out",
         ));
     }
+    systems.iter().try_for_each(|name| system(name))?;
+    Ok(Some(systems))
+}
+
+/// A table whose keys are systems.
+pub(super) fn by_system<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    let table = BTreeMap::<String, T>::deserialize(deserializer)?;
+    table.keys().try_for_each(|name| system(name))?;
+    Ok(table)
+}
+
+fn system<E: Error>(name: &str) -> Result<(), E> {
     let word = |part: &str| {
         !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
     };
-    for system in &systems {
-        if !system.split_once('-').is_some_and(|(cpu, kernel)| word(cpu) && word(kernel)) {
-            return Err(unlike(system, "a system such as aarch64-linux or riscv64-linux"));
-        }
+    if name.split_once('-').is_some_and(|(cpu, kernel)| word(cpu) && word(kernel)) {
+        return Ok(());
     }
-    Ok(Some(systems))
+    Err(unlike(name, "a system such as aarch64-linux or riscv64-linux"))
 }
 
 /// System features: words that a line of a machines file can carry.

@@ -7,6 +7,7 @@
 
 mod checks;
 mod error;
+mod placement;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::{collections::BTreeSet, fs, io, num::NonZeroU32, path::Path, path::Path
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
+pub use placement::{Admission, Placement, SystemPlacement};
 
 use crate::names;
 use checks::{feature_set, name_opt, system_list, within, within_opt};
@@ -31,6 +33,10 @@ pub struct Config {
     pub workstation: Workstation,
     /// The jobs it holds.
     pub queue: Queue,
+    /// Where jobs go.
+    pub placement: Placement,
+    /// When it starts no more builds.
+    pub admission: Admission,
 }
 
 /// `[node]`: who this node is.
@@ -136,6 +142,10 @@ pub struct Workstation {
     /// Lets a board fetch inputs from its own substituters before they are sent to it. Off by
     /// default: on a local network the workstation's copy is nearer than any cache.
     pub substitute_on_boards: bool,
+    /// Emulates on this machine, in a second store below the state folder, what binfmt_misc has an
+    /// interpreter for: one more executor, under the rules of `[placement]`. Its inputs are copied,
+    /// so a closure that is built against takes its size on the disk once more.
+    pub emulate_here: bool,
     /// How long a job waits for a board that is known but away before it fails.
     #[serde(deserialize_with = "within::<_, _, 0, 604_800>")]
     pub away_timeout_s: u64,
@@ -151,6 +161,7 @@ impl Default for Workstation {
             enable: true,
             known_hosts: PathBuf::from(names::KNOWN_HOSTS_FILE),
             substitute_on_boards: false,
+            emulate_here: false,
             away_timeout_s: 300,
             max_jobs_per_line: None,
         }

@@ -43,12 +43,12 @@ pub(super) struct Here {
 
 impl Here {
     fn facts(&self) -> NodeFacts {
-        let systems = self.view.systems.iter().chain(&self.view.emulated).cloned().collect();
         NodeFacts {
             id: self.view.id.clone(),
             name: self.view.name.clone(),
             here: true,
-            systems,
+            systems: self.view.systems.clone(),
+            emulated: self.view.emulated.clone(),
             features: self.view.features.clone(),
             slots: self.view.slots,
             ahead: 0,
@@ -122,6 +122,10 @@ impl Nodes for AllNodes {
         }))
     }
 
+    fn is_here(&self, node: &str) -> bool {
+        self.here.as_ref().is_some_and(|here| here.view.id == node)
+    }
+
     fn name(&self, node: &str) -> Option<String> {
         match &self.here {
             Some(here) if here.view.id == node => Some(here.view.name.clone()),
@@ -137,6 +141,7 @@ fn board_facts(board: &Arc<Board>) -> NodeFacts {
         name: view.name,
         here: false,
         systems: view.systems,
+        emulated: view.emulated,
         features: view.features,
         slots: view.slots,
         ahead: ahead(view.slots),

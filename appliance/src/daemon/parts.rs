@@ -17,13 +17,14 @@ use super::{
     system,
 };
 use crate::{
-    config::Config,
+    config::{Config, Placement},
     discover::Service,
-    dispatch::{self, Dispatcher, Inputs, Patience},
+    dispatch::{self, Dispatcher, Inputs, Patience, Policies},
     execute::{BuildSettings, LocalNix, Queries},
     fleet::{self, Fleet, Places},
     model::NodeView,
     names,
+    place::Policy,
     queue::{
         Limits, Queue, Recovery,
         logs::{LogLimits, Logs},
@@ -56,7 +57,7 @@ impl Parts {
         let facts = here::observe(&config).await?;
         let view = facts.view(&config);
         let socket = PathBuf::from(names::NIX_DAEMON_SOCKET);
-        let (queue, recovery) = open_queue(&config).await?;
+        let (queue, recovery) = open_queue(&config, &view.id).await?;
         let logs = Logs::open(
             names::LOG_DIR.as_ref(),
             LogLimits {
@@ -98,6 +99,7 @@ impl Parts {
                 output_grace: Duration::from_secs(config.queue.output_grace_s),
                 away: Duration::from_secs(config.workstation.away_timeout_s),
             },
+            policy: policies(config.placement.clone()),
         });
         let places = Places {
             machines: names::MACHINES_FILE.into(),
@@ -126,6 +128,13 @@ impl Parts {
     }
 }
 
+fn policies(placement: Placement) -> Policies {
+    Box::new(move |system| Policy {
+        emulation: placement.emulation(system),
+        native_wait: placement.native_wait_s(system).map(Duration::from_secs),
+    })
+}
+
 fn make_folders() -> Result<(), DaemonError> {
     for (path, mode) in [
         (names::RUNTIME_DIR, 0o755),
@@ -144,16 +153,16 @@ fn make_folders() -> Result<(), DaemonError> {
     Ok(())
 }
 
-async fn open_queue(config: &Config) -> Result<(Queue, Recovery), DaemonError> {
+async fn open_queue(config: &Config, id: &str) -> Result<(Queue, Recovery), DaemonError> {
     let path = PathBuf::from(names::QUEUE_DIR);
     let limits = Limits {
         max_jobs: config.queue.max_jobs as usize,
         max_done: config.queue.max_done as usize,
         done_age_s: config.queue.done_age_s,
     };
-    let dir = path.clone();
-    let opened =
-        tokio::task::spawn_blocking(move || Queue::open(&dir, limits, dispatch::now_s())).await;
+    let (dir, here) = (path.clone(), id.to_owned());
+    let open = move || Queue::open(&dir, limits, &here, dispatch::now_s());
+    let opened = tokio::task::spawn_blocking(open).await;
     let opened = opened.map_err(|error| system("open the queue")(error.into()))?;
     let (queue, recovery) = opened.map_err(|source| DaemonError::Queue { path, source })?;
     if let Some(damage) = &recovery.damage {

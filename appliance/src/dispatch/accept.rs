@@ -8,7 +8,9 @@ use tracing::{info, warn};
 
 use super::{Dispatcher, Live, feed, now_s};
 use crate::{
-    model::{Builds, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission, Ticket},
+    model::{
+        Builds, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission, Ticket,
+    },
     queue::{Durability, logs::Start, rules},
 };
 
@@ -30,7 +32,7 @@ impl Builds for Dispatcher {
     async fn submit(&self, submission: Submission) -> Result<Ticket, Refusal> {
         let id = submission.key.id();
         loop {
-            match self.step(&id)? {
+            match self.step(&id, submission.forwarded)? {
                 Step::Attach(ticket) => return Ok(ticket),
                 Step::WaitForOther(mut ended) => {
                     // The sender is dropped, never used: an error is the end.
@@ -68,7 +70,7 @@ impl Builds for Dispatcher {
 }
 
 impl Dispatcher {
-    fn step(&self, id: &JobId) -> Result<Step, Refusal> {
+    fn step(&self, id: &JobId, forwarded: bool) -> Result<Step, Refusal> {
         let mut state = self.state();
         if state.stopping {
             return Err(Refusal::Stopping);
@@ -78,6 +80,12 @@ impl Dispatcher {
             return Ok(Step::WaitForOther(ended.clone()));
         }
         if let Some(live) = state.jobs.get_mut(id).filter(|live| live.answers()) {
+            let sent_on = live.node().filter(|node| forwarded && !self.0.nodes.is_here(node));
+            if let Some(node) = sent_on {
+                let name = self.0.nodes.name(node).unwrap_or_else(|| node.to_owned());
+                return Err(Refusal::SentOn(name));
+            }
+            live.job.forwarded |= forwarded;
             return Ok(Step::Attach(self.attach(live)));
         }
         let held = state.open_jobs() + state.busy.len();
@@ -122,6 +130,9 @@ impl Dispatcher {
             client: submission.client,
             accepted_s: now_s(),
             deaths: 0,
+            forwarded: submission.forwarded,
+            how: How::default(),
+            build_ms: None,
             state: JobState::Queued,
             notes: Vec::new(),
         };

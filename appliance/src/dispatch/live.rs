@@ -1,11 +1,13 @@
 //! A job in memory: its record, how far it is, and who waits for it.
 
+use std::time::Duration;
+
 use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::{
     execute::Stage,
-    model::{Job, JobState, JobView, Outputs, Payload, Site, first_line},
+    model::{How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
     queue::logs::LogWriter,
 };
 
@@ -32,6 +34,10 @@ pub(super) struct Live {
     pub(super) unwanted: bool,
     /// Since when no node has taken it, because those that could build it are away or lose it.
     pub(super) stranded: Option<Instant>,
+    /// Since when it waits to be placed, or runs.
+    pub(super) since: Instant,
+    /// Since when it builds.
+    pub(super) building: Option<Instant>,
     /// Not placed again before this.
     pub(super) not_before: Option<Instant>,
     /// Runs without a result since it was last seen to build.
@@ -64,6 +70,8 @@ impl Live {
             unattended: Some(Instant::now()),
             unwanted: false,
             stranded: None,
+            since: Instant::now(),
+            building: None,
             not_before: None,
             misses: 0,
             avoid: None,
@@ -72,6 +80,18 @@ impl Live {
             payload: None,
             vacated: false,
         }
+    }
+
+    /// How long it has waited to be placed, or been where it is.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// Whether it runs where it might be taken from: it has not begun, or it is emulated.
+    pub(super) fn may_move(&self) -> bool {
+        self.node().is_some()
+            && !self.vacated
+            && (self.building.is_none() || self.job.how == How::Emulated)
     }
 
     pub(super) fn is_done(&self) -> bool {

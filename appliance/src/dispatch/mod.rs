@@ -9,7 +9,9 @@
 mod accept;
 mod control;
 mod feed;
+mod history;
 mod live;
+mod moves;
 mod pump;
 mod run;
 #[cfg(test)]
@@ -28,7 +30,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::{
     execute::Execute,
     model::{Change, JobId, JobState},
-    place::NodeFacts,
+    place::{NodeFacts, Policy},
     queue::{
         Queue, Recovery,
         logs::{Logs, Start},
@@ -44,6 +46,8 @@ pub trait Nodes: Send + Sync {
     fn facts(&self) -> Vec<NodeFacts>;
     /// The executor of one of them.
     fn executor(&self, node: &str) -> Option<Arc<dyn Execute>>;
+    /// Whether it is this node itself.
+    fn is_here(&self, node: &str) -> bool;
     /// The name people know a node by, whether it is there now or not.
     fn name(&self, node: &str) -> Option<String>;
 }
@@ -86,7 +90,12 @@ pub struct Parts {
     pub max_jobs: usize,
     /// How long things wait.
     pub patience: Patience,
+    /// When jobs for a system may be emulated.
+    pub policy: Policies,
 }
+
+/// Policies by system.
+pub type Policies = Box<dyn Fn(&str) -> Policy + Send + Sync>;
 
 /// The dispatcher. Clones share it.
 #[derive(Clone)]
@@ -100,6 +109,7 @@ struct Inner {
     inputs: Option<Arc<dyn Inputs>>,
     max_jobs: usize,
     patience: Patience,
+    policy: Policies,
     state: Mutex<State>,
     /// Something changed that placement should look at.
     wake: Notify,
@@ -152,6 +162,7 @@ impl Dispatcher {
             inputs: parts.inputs,
             max_jobs: parts.max_jobs,
             patience: parts.patience,
+            policy: parts.policy,
             state: Mutex::new(state),
             wake: Notify::new(),
             changes: broadcast::channel(64).0,

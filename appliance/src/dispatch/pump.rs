@@ -9,11 +9,11 @@ use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Dispatcher, Live, State, live::Progress, now_s, run::Ending};
+use super::{Dispatcher, Live, State, history, live::Progress, now_s, run::Ending};
 use crate::{
     execute::Stage,
-    model::{JobId, JobState, Outputs, Site},
-    place::{self, Decision, JobFacts, NodeFacts, WaitFor},
+    model::{Emulation, Job, JobId, JobKey, JobState, Outputs, Site},
+    place::{self, Among, Decision, JobFacts, NodeFacts, Times, WaitFor},
     queue::rules,
 };
 
@@ -28,10 +28,12 @@ struct Start {
 enum Action {
     End { id: JobId, result: BuildResult },
     Release { id: JobId },
+    Forget { key: JobKey, node: String },
 }
 
-/// Jobs that ask for the same are decided once a round: facts only get tighter within one.
-type Decided = HashMap<(bool, String, BTreeSet<String>), (WaitFor, String)>;
+/// Jobs that ask for the same, and have waited long enough or not, are decided once a round: facts
+/// only get tighter within one.
+type Decided = HashMap<(Among, String, BTreeSet<String>, bool), (WaitFor, String)>;
 
 impl Dispatcher {
     /// Places jobs until the dispatcher is stopped.
@@ -47,6 +49,11 @@ impl Dispatcher {
                     Action::Release { id } => {
                         use crate::model::Builds as _;
                         self.fetched(&id).await;
+                    }
+                    Action::Forget { key, node } => {
+                        if let Some(executor) = self.0.nodes.executor(&node) {
+                            executor.forget(&key).await;
+                        }
                     }
                 }
             }
@@ -75,15 +82,42 @@ impl Dispatcher {
         let mut decided = Decided::new();
         let mut ahead: HashMap<String, usize> = HashMap::new();
         for (_, id) in order {
+            let times = self.times(&state, &id);
             let Some(live) = state.jobs.get_mut(&id) else { continue };
-            let over = self.deadlines(live, &mut round);
-            if !over && live.job.state == JobState::Queued {
+            if self.deadlines(live, &mut round) {
+                continue;
+            }
+            if live.may_move() {
+                let job = live.job.clone();
+                let job = self.job_facts(&job, times, live.waited(now));
+                Self::reconsider(live, &job, &mut facts, &mut round);
+            }
+            if live.job.state == JobState::Queued {
                 let ahead = ahead.entry(live.job.system.clone()).or_default();
-                self.place(live, &mut facts, &mut decided, *ahead, &mut round);
+                self.place(live, times, &mut facts, &mut decided, *ahead, &mut round);
                 *ahead += usize::from(live.job.state == JobState::Queued);
             }
         }
         (round.starts, round.actions, round.deadline)
+    }
+
+    /// How long builds like a job's took, where that may change its place.
+    fn times(&self, state: &State, id: &JobId) -> Times {
+        let job = state.jobs.get(id).map(|live| &live.job);
+        let open = job.filter(|job| !matches!(job.state, JobState::Done { .. }));
+        let asked =
+            open.filter(|job| (self.0.policy)(&job.system).emulation == Emulation::WhenFaster);
+        asked.map_or_else(Times::default, |job| history::times(state, job))
+    }
+
+    fn job_facts<'a>(&self, job: &'a Job, times: Times, waited: Duration) -> JobFacts<'a> {
+        let among = match job.key.site {
+            Site::Elsewhere => Among::Others,
+            Site::Here if job.forwarded => Among::Here,
+            Site::Here => Among::All,
+        };
+        let policy = (self.0.policy)(&job.system);
+        JobFacts { system: &job.system, features: &job.features, among, policy, waited, times }
     }
 
     /// Ends what nobody waits for any more; tells whether this job is to end.
@@ -122,6 +156,7 @@ impl Dispatcher {
     fn place(
         &self,
         live: &mut Live,
+        times: Times,
         facts: &mut [NodeFacts],
         decided: &mut Decided,
         ahead: usize,
@@ -130,14 +165,14 @@ impl Dispatcher {
         if let Some(not_before) = live.not_before.filter(|at| round.now < *at) {
             return round.again(not_before);
         }
-        let here = live.job.key.site == Site::Here;
-        let kind = (here, live.job.system.clone(), live.job.features.clone());
-        let decision = match decided.get(&kind) {
-            Some((on, reason)) => Decision::Wait { on: *on, reason: reason.clone() },
-            None => {
-                let job = JobFacts { system: &live.job.system, features: &live.job.features, here };
-                decide(&job, facts, live.avoid.as_deref())
+        let job = self.job_facts(&live.job, times, live.waited(round.now));
+        let over = job.policy.native_wait.is_some_and(|wait| job.waited >= wait);
+        let kind = (job.among, live.job.system.clone(), live.job.features.clone(), over);
+        let decision = match decided.get(&kind).filter(|_| times == Times::default()) {
+            Some((on, reason)) => {
+                Decision::Wait { on: *on, reason: reason.clone(), again: job.left() }
             }
+            None => decide(&job, facts, live.avoid.as_deref()),
         };
         match decision {
             // Tried for long enough, each time in vain.
@@ -145,19 +180,22 @@ impl Dispatcher {
                 let why = live.job.notes.last().map_or_else(String::new, |note| note.text.clone());
                 self.give_up(live, &why, round);
             }
-            Decision::Run { node, reason } => {
+            Decision::Run { node, how, reason } => {
                 if let Some(facts) = facts.iter_mut().find(|facts| facts.id == node) {
                     facts.assigned += 1;
                     facts.busy = facts.busy.max(facts.assigned);
                 }
                 let since_s = now_s();
                 live.job.note(since_s, reason);
-                if rules::start(&mut live.job, &node, since_s).is_err() {
+                if rules::start(&mut live.job, &node, how, since_s).is_err() {
                     return;
                 }
                 round.starts.push(Start { id: live.job.id(), node });
             }
-            Decision::Wait { on, reason } => {
+            Decision::Wait { on, reason, again } => {
+                if let Some(again) = again {
+                    round.again(round.now + again);
+                }
                 self.wait(live, on, &reason, ahead, round);
                 decided.insert(kind, (on, reason));
             }
@@ -238,8 +276,8 @@ fn decide(job: &JobFacts<'_>, facts: &[NodeFacts], avoid: Option<&str>) -> Decis
     place::decide(job, facts)
 }
 
-struct Round {
-    now: Instant,
+pub(super) struct Round {
+    pub(super) now: Instant,
     starts: Vec<Start>,
     actions: Vec<Action>,
     deadline: Option<Instant>,
@@ -248,6 +286,11 @@ struct Round {
 impl Round {
     fn again(&mut self, at: Instant) {
         self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
+    }
+
+    /// Tells a node, afterwards, that a job was taken from it.
+    pub(super) fn forget(&mut self, live: &Live, node: String) {
+        self.actions.push(Action::Forget { key: live.job.key.clone(), node });
     }
 
     fn end(&mut self, live: &Live, why: &str) {

@@ -55,6 +55,7 @@ impl Report for Reporter {
     fn built(&mut self) {
         if let Some(live) = self.dispatcher.state().jobs.get_mut(&self.id) {
             live.vacated = true;
+            live.job.build_ms = live.building.map(|since| millis(since.elapsed()));
         }
         self.dispatcher.0.wake.notify_one();
     }
@@ -65,6 +66,7 @@ impl Report for Reporter {
         if matches!(stage, Stage::Building { .. }) {
             live.misses = 0;
             live.stranded = None;
+            live.building.get_or_insert_with(Instant::now);
         }
         if live.show(Progress::At(stage)) {
             drop(state);
@@ -131,6 +133,7 @@ impl Dispatcher {
             let Some(live) = state.jobs.get_mut(id) else { return };
             live.task = None;
             live.vacated = false;
+            live.building = None;
             let Ok(after) = rule(&mut live.job, now_s(), why) else { return };
             match &live.job.state {
                 JobState::Done { result, .. } => {
@@ -179,7 +182,11 @@ impl Dispatcher {
                         .and_then(|()| rules::refuse(&mut live.job, result, at_s))
                 }
                 (Ending::FromOutside, _) => rules::refuse(&mut live.job, result, at_s),
-                (Ending::ByExecutor, _) => rules::finish(&mut live.job, result, at_s),
+                (Ending::ByExecutor, _) => {
+                    let took = live.building.map(|since| millis(since.elapsed()));
+                    live.job.build_ms = live.job.build_ms.or(took);
+                    rules::finish(&mut live.job, result, at_s)
+                }
             };
             let JobState::Done { result, .. } = &live.job.state else { return };
             if ended.is_err() {
@@ -268,4 +275,8 @@ impl Dispatcher {
             self.announce(Change::Job(view));
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

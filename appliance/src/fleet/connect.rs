@@ -207,6 +207,7 @@ impl<B: Builds, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> Sessi
                     features: drv.required_system_features(),
                     payload: Payload::Derivation(drv),
                     client: self.client.clone(),
+                    forwarded: false,
                 };
                 return self.build(submission, memory.version).await;
             }

@@ -71,8 +71,16 @@ impl Register {
 
 /// What does not change from one minute to the next.
 fn lasting(view: NodeView) -> NodeView {
-    let trouble = String::new();
-    NodeView { running: 0, queued: 0, temperature_mc: None, draining: false, trouble, ..view }
+    let (paused, trouble) = (String::new(), String::new());
+    NodeView {
+        running: 0,
+        queued: 0,
+        temperature_mc: None,
+        draining: false,
+        paused,
+        trouble,
+        ..view
+    }
 }
 
 /// Replaces a file whole, durably.

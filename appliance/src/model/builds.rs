@@ -20,6 +20,8 @@ pub struct Submission {
     pub features: BTreeSet<String>,
     /// Who asks.
     pub client: Client,
+    /// Whether another node sends it here as its executor: see [`super::Job::forwarded`].
+    pub forwarded: bool,
 }
 
 /// What an attached client hears of its job, in order; [`JobEvent::Finished`] is the last.
@@ -62,6 +64,9 @@ pub enum Refusal {
     /// The record could not be written.
     #[error("the job could not be written to disk: {0}")]
     Disk(String),
+    /// Another node sent it here while this one has sent it on: a circle if it were accepted.
+    #[error("this node has sent the same job on to {0}; a job is sent on at most once")]
+    SentOn(String),
     /// The daemon is stopping.
     #[error("the roost daemon is stopping; ask again when it is back")]
     Stopping,

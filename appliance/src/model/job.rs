@@ -29,12 +29,51 @@ pub enum Mode {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Site {
-    /// On this node: whoever asks will fetch the outputs from its store.
+    /// The outputs are to be in this node's store, where whoever asks will fetch them: built here,
+    /// or on another node and brought here.
     #[default]
     Here,
-    /// On another node: this one's own Nix asks, and holds the locks of the outputs in its store
+    /// In another store: this node's own Nix asks, and holds the locks of the outputs in its store
     /// while it waits. A build in the same store would wait for those locks for ever.
     Elsewhere,
+}
+
+/// How a system's programs are executed.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// By the CPU.
+    #[default]
+    Native,
+    /// By an interpreter that the kernel hands them to (binfmt_misc).
+    Emulated,
+}
+
+/// When a job may be emulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Emulation {
+    /// Never: it waits for native hardware, or fails.
+    Never,
+    /// If no native hardware is there, or none was free for long enough.
+    #[default]
+    Fallback,
+    /// Also if it ends sooner than on native hardware, by the durations of earlier builds.
+    WhenFaster,
+}
+
+impl Emulation {
+    /// As in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Fallback => "fallback",
+            Self::WhenFaster => "when-faster",
+        }
+    }
 }
 
 /// What makes two requests the same job.
@@ -208,6 +247,17 @@ pub struct Job {
     pub accepted_s: u64,
     /// How often an executor died under it.
     pub deaths: u32,
+    /// Whether another node sent it here as its executor: then it is built here or refused, and
+    /// never sent on.
+    #[serde(default)]
+    pub forwarded: bool,
+    /// How it runs, or ran last.
+    #[serde(default)]
+    pub how: How,
+    /// How long its last build took, in milliseconds, as seen from here: without waiting and
+    /// without the transfer of inputs and outputs.
+    #[serde(default)]
+    pub build_ms: Option<u64>,
     /// Where it stands.
     pub state: JobState,
     /// Its story, oldest first, at most [`Job::MAX_NOTES`].

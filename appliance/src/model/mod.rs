@@ -9,7 +9,8 @@ mod words;
 
 pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
 pub use job::{
-    Client, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site, realised_paths,
+    Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site,
+    realised_paths,
 };
 pub use view::{BoardView, Change, ControlRequest, JobView, NodeView, Reach, Why};
 pub use words::first_line;

@@ -34,6 +34,9 @@ pub struct NodeView {
     pub queued: u32,
     /// Whether it takes new jobs.
     pub draining: bool,
+    /// Why it starts nothing for the moment, in plain words, such as heat; empty if it does. It
+    /// goes on by itself.
+    pub paused: String,
     /// What keeps it from building, in plain words, such as a full disk; empty if nothing does.
     pub trouble: String,
     /// Hottest sensor in thousandths of a degree Celsius, if there is one.

@@ -1,12 +1,24 @@
 //! Which node a job should have. Pure: facts in, a decision with its reason out; no I/O, no clock.
 
-use std::{
-    collections::BTreeSet,
-    fmt::{self, Write as _},
-};
+mod words;
 
 #[cfg(test)]
 mod tests;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::model::{Emulation, How};
+
+/// Which nodes may have a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Among {
+    /// This node alone: another one has sent it here.
+    Here,
+    /// This node, or one that does natively what this one cannot.
+    All,
+    /// Every node but this one, whose own Nix asks.
+    Others,
+}
 
 /// What placement needs to know of a job.
 #[derive(Clone, Debug)]
@@ -15,8 +27,43 @@ pub struct JobFacts<'a> {
     pub system: &'a str,
     /// `requiredSystemFeatures`.
     pub features: &'a BTreeSet<String>,
-    /// Whether it is to be built on this node itself, or else on another one.
-    pub here: bool,
+    /// Which nodes may have it.
+    pub among: Among,
+    /// When it may be emulated.
+    pub policy: Policy,
+    /// How long it has waited.
+    pub waited: Duration,
+    /// How long such builds take, as far as known.
+    pub times: Times,
+}
+
+impl JobFacts<'_> {
+    /// How much longer it waits for a busy native node before emulation is considered; `None` if it
+    /// has waited long enough, and if time changes nothing.
+    #[must_use]
+    pub fn left(&self) -> Option<Duration> {
+        let wait = self.policy.native_wait.filter(|_| self.policy.emulation != Emulation::Never)?;
+        Some(wait.saturating_sub(self.waited)).filter(|left| !left.is_zero())
+    }
+}
+
+/// When jobs for a system may be emulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether at all.
+    pub emulation: Emulation,
+    /// How long one waits for a busy native node before emulation is considered; none is as long as
+    /// one is alive.
+    pub native_wait: Option<Duration>,
+}
+
+/// How long builds of a package took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// On native hardware.
+    pub native: Option<Duration>,
+    /// Emulated.
+    pub emulated: Option<Duration>,
 }
 
 /// Whether a node can be given work now.
@@ -24,10 +71,20 @@ pub struct JobFacts<'a> {
 pub enum Health {
     /// It takes jobs.
     Ready,
+    /// It starts nothing for the moment and goes on by itself; the reason in plain words.
+    Paused(String),
     /// It was told to take none.
     Draining,
     /// It cannot be reached, or its builder cannot; the reason in plain words.
     Away(String),
+}
+
+impl Health {
+    /// Whether it will take jobs without anybody's help.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        matches!(self, Self::Ready | Self::Paused(_))
+    }
 }
 
 /// What placement needs to know of a node.
@@ -41,6 +98,8 @@ pub struct NodeFacts {
     pub here: bool,
     /// Systems that its CPU executes.
     pub systems: Vec<String>,
+    /// Systems that it emulates.
+    pub emulated: Vec<String>,
     /// Features that its executor accepts.
     pub features: BTreeSet<String>,
     /// Builds at once.
@@ -56,8 +115,14 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
-    fn runs(&self, system: &str) -> bool {
-        system == "builtin" || self.systems.iter().any(|s| s == system)
+    /// How it runs programs of a system; `None` if it does not.
+    fn runs(&self, system: &str) -> Option<How> {
+        let among = |systems: &[String]| systems.iter().any(|s| s == system);
+        if system == "builtin" || among(&self.systems) {
+            Some(How::Native)
+        } else {
+            among(&self.emulated).then_some(How::Emulated)
+        }
     }
 
     fn lacks<'a>(&self, features: &'a BTreeSet<String>) -> Vec<&'a str> {
@@ -76,12 +141,22 @@ impl NodeFacts {
     fn has_room(&self) -> bool {
         self.slots > 0 && self.assigned < self.slots + self.ahead
     }
+
+    fn takes(&self) -> bool {
+        self.health == Health::Ready && self.has_room()
+    }
+
+    /// What is best comes first: a free slot, then the shortest queue, then this node, where
+    /// nothing has to be sent. Names break ties, so that equal facts give equal decisions.
+    fn rank(&self) -> (bool, u64, bool, &str, &str) {
+        (!self.free_slot(), self.load(), !self.here, &self.name, &self.id)
+    }
 }
 
 /// What a waiting job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitFor {
-    /// A slot, on a node that works.
+    /// A slot, on a node that works or will go on by itself.
     Slot,
     /// A node that was told to drain.
     Resume,
@@ -96,6 +171,8 @@ pub enum Decision {
     Run {
         /// Its id.
         node: String,
+        /// How it runs there.
+        how: How,
         /// Why there.
         reason: String,
     },
@@ -105,6 +182,8 @@ pub enum Decision {
         on: WaitFor,
         /// For what, in words, with names.
         reason: String,
+        /// When time alone changes the decision: so much more waiting.
+        again: Option<Duration>,
     },
     /// Nowhere ever, as the fleet is.
     Refuse {
@@ -113,109 +192,134 @@ pub enum Decision {
     },
 }
 
-/// Decides where a job should go: among the nodes that can build it, the least loaded one for its
-/// slots; a free slot before a place in a queue; names break ties, so that equal facts give equal
-/// decisions.
+/// The nodes that could have a job, as far as system and features go.
+struct Candidates<'a> {
+    native: Vec<&'a NodeFacts>,
+    emulating: Vec<&'a NodeFacts>,
+}
+
+impl<'a> Candidates<'a> {
+    fn of(job: &JobFacts<'_>, nodes: &[&'a NodeFacts]) -> Self {
+        let able = |how| {
+            let fits = |n: &&&NodeFacts| {
+                n.runs(job.system) == Some(how) && n.lacks(job.features).is_empty()
+            };
+            nodes.iter().filter(fits).copied().collect::<Vec<_>>()
+        };
+        let (mut native, emulating) = (able(How::Native), able(How::Emulated));
+        // What this node does natively it does itself as long as it works: nothing has to be sent.
+        if native.iter().any(|n| n.here && n.health.is_alive()) {
+            native.retain(|n| n.here);
+        }
+        Self { native, emulating }
+    }
+}
+
+/// Decides where a job should go.
+///
+/// A native node comes first, whatever the load, while one is alive; how long a busy one is waited
+/// for, and whether emulation is allowed at all, is the job's policy. Among equals the least loaded
+/// one for its slots is taken, a free slot before a place in a queue.
 #[must_use]
 pub fn decide(job: &JobFacts<'_>, nodes: &[NodeFacts]) -> Decision {
-    let nodes: Vec<&NodeFacts> = nodes.iter().filter(|n| n.here == job.here).collect();
-    let able: Vec<&NodeFacts> = nodes
+    let among: Vec<&NodeFacts> = nodes
         .iter()
-        .copied()
-        .filter(|n| n.runs(job.system) && n.lacks(job.features).is_empty())
+        .filter(|n| match job.among {
+            Among::Here => n.here,
+            Among::All => true,
+            Among::Others => !n.here,
+        })
         .collect();
-    if able.is_empty() {
-        return Decision::Refuse { reason: nobody(job, &nodes) };
+    let able = Candidates::of(job, &among);
+    if able.native.is_empty() && able.emulating.is_empty() {
+        return Decision::Refuse { reason: words::nobody(job, &among) };
     }
-    let best = able
-        .iter()
-        .filter(|n| n.health == Health::Ready && n.has_room())
-        .min_by_key(|n| (!n.free_slot(), n.load(), n.name.as_str(), n.id.as_str()));
-    match best {
-        Some(node) => Decision::Run { node: node.id.clone(), reason: chosen(node, job, &able) },
-        None => wait(job, &able),
+    let may_emulate = job.policy.emulation != Emulation::Never && !able.emulating.is_empty();
+    if !may_emulate && able.native.is_empty() {
+        return Decision::Refuse { reason: words::forbidden(job, &able.emulating) };
+    }
+    if may_emulate && emulates_sooner(job, &able) {
+        if let Some(node) = best(&able.emulating) {
+            return run(node, How::Emulated, words::sooner(node, job));
+        }
+    }
+    if let Some(node) = best(&able.native) {
+        return run(node, How::Native, words::native(node, job, &able.native, &able.emulating));
+    }
+    let alive = able.native.iter().any(|n| n.health.is_alive());
+    let left = match (alive, job.policy.native_wait) {
+        (false, _) => Some(Duration::ZERO),
+        (true, None) => None,
+        (true, Some(wait)) => Some(wait.saturating_sub(job.waited)),
+    };
+    match left {
+        Some(Duration::ZERO) if may_emulate => match best(&able.emulating) {
+            Some(node) => run(node, How::Emulated, words::fallback(node, job, &able.native)),
+            None => wait(job, [able.native, able.emulating].concat().as_slice(), None),
+        },
+        _ => wait(job, &able.native, left.filter(|left| may_emulate && !left.is_zero())),
     }
 }
 
-fn chosen(node: &NodeFacts, job: &JobFacts<'_>, able: &[&NodeFacts]) -> String {
-    let mut reason = format!("{} runs {} natively", node.name, job.system);
-    if node.free_slot() {
-        let free = node.slots - node.busy.max(node.assigned);
-        let _ = write!(reason, " and has {free} of {} slots free", node.slots);
+/// Whether a job that waits at `node`, where it has not begun, should be taken back: another node
+/// could begin it at once, and that one cannot. The reason in words.
+#[must_use]
+pub fn recall(job: &JobFacts<'_>, node: &str, nodes: &[NodeFacts]) -> Option<String> {
+    let at = nodes.iter().find(|n| n.id == node)?;
+    let free = at.busy.max(at.assigned) <= at.slots;
+    if at.health == Health::Ready && free {
+        return None;
+    }
+    let others: Vec<NodeFacts> = nodes.iter().filter(|n| n.id != node).cloned().collect();
+    let Decision::Run { node: other, how, .. } = decide(job, &others) else { return None };
+    let other = others.iter().find(|n| n.id == other).filter(|n| n.free_slot())?;
+    let worse = how == How::Emulated && at.runs(job.system) == Some(How::Native);
+    // Nothing native is given up for emulation while it is alive.
+    (!(worse && at.health.is_alive())).then(|| words::recalled(at, other))
+}
+
+/// Whether a build that has been emulated for `elapsed` should be begun anew on the native node
+/// that is free now; which one, and why.
+#[must_use]
+pub fn restart(job: &JobFacts<'_>, elapsed: Duration, nodes: &[NodeFacts]) -> Option<String> {
+    let Times { native: Some(native), emulated: Some(emulated) } = job.times else { return None };
+    if job.policy.emulation != Emulation::WhenFaster || emulated.saturating_sub(elapsed) <= native {
+        return None;
+    }
+    let Decision::Run { node, how: How::Native, .. } = decide(job, nodes) else { return None };
+    let node = nodes.iter().find(|n| n.id == node).filter(|n| n.free_slot())?;
+    Some(words::restarted(node, native, emulated.saturating_sub(elapsed)))
+}
+
+/// Whether emulation ends sooner than the native nodes would, which may have to end other jobs
+/// first; not known without a history of both.
+fn emulates_sooner(job: &JobFacts<'_>, able: &Candidates<'_>) -> bool {
+    let Times { native: Some(native), emulated: Some(emulated) } = job.times else { return false };
+    if job.policy.emulation != Emulation::WhenFaster {
+        return false;
+    }
+    let alive = able.native.iter().filter(|n| n.health.is_alive());
+    // Every slot's turn takes about as long as this job does.
+    let turns = alive.map(|n| 1 + n.busy.max(n.assigned) / n.slots.max(1)).min();
+    turns.is_none_or(|turns| emulated < native.saturating_mul(turns))
+}
+
+fn best<'a>(nodes: &[&'a NodeFacts]) -> Option<&'a NodeFacts> {
+    nodes.iter().copied().filter(|n| n.takes()).min_by_key(|n| n.rank())
+}
+
+fn run(node: &NodeFacts, how: How, reason: String) -> Decision {
+    Decision::Run { node: node.id.clone(), how, reason }
+}
+
+fn wait(job: &JobFacts<'_>, able: &[&NodeFacts], again: Option<Duration>) -> Decision {
+    let waits_on = |health: fn(&Health) -> bool| able.iter().any(|n| health(&n.health));
+    let on = if waits_on(Health::is_alive) {
+        WaitFor::Slot
+    } else if waits_on(|health| *health == Health::Draining) {
+        WaitFor::Resume
     } else {
-        let _ = write!(reason, "; all slots are busy, and its queue is the shortest");
-    }
-    let others = able.len() - 1;
-    if others > 0 {
-        let _ = write!(reason, " ({others} other {} could)", plural(others, "node", "nodes"));
-    }
-    reason
-}
-
-fn wait(job: &JobFacts<'_>, able: &[&NodeFacts]) -> Decision {
-    let ready: Vec<_> = able.iter().filter(|n| n.health == Health::Ready).collect();
-    if !ready.is_empty() {
-        let slots: u32 = ready.iter().map(|n| n.slots).sum();
-        let reason = format!(
-            "all {slots} {} for {} are busy ({})",
-            plural(slots as usize, "slot", "slots"),
-            job.system,
-            Names(ready.iter().map(|n| n.name.as_str())),
-        );
-        return Decision::Wait { on: WaitFor::Slot, reason };
-    }
-    let draining: Vec<_> = able.iter().filter(|n| n.health == Health::Draining).collect();
-    if !draining.is_empty() {
-        let names = Names(draining.iter().map(|n| n.name.as_str()));
-        let reason = format!("{names} could build it, and is draining; `roost resume` ends that");
-        return Decision::Wait { on: WaitFor::Resume, reason };
-    }
-    let mut reason = format!("every node known for {} is away:", job.system);
-    for (i, node) in able.iter().enumerate() {
-        if let Health::Away(why) = &node.health {
-            let _ = write!(reason, "{} {} ({why})", if i == 0 { "" } else { "," }, node.name);
-        }
-    }
-    Decision::Wait { on: WaitFor::Return, reason }
-}
-
-fn nobody(job: &JobFacts<'_>, nodes: &[&NodeFacts]) -> String {
-    let same_system: Vec<_> = nodes.iter().filter(|n| n.runs(job.system)).collect();
-    if let Some(node) = same_system.iter().min_by_key(|n| n.lacks(job.features).len()) {
-        return format!(
-            "no node offers the features it needs: {} is the closest for {}, and lacks {}",
-            node.name,
-            job.system,
-            Names(node.lacks(job.features).into_iter()),
-        );
-    }
-    let known: BTreeSet<_> = nodes.iter().flat_map(|n| &n.systems).map(String::as_str).collect();
-    if known.is_empty() {
-        return format!("no node is known that builds anything, and it needs {}", job.system);
-    }
-    format!("no node builds {}; known are: {}", job.system, Names(known.iter().copied()))
-}
-
-fn plural(n: usize, one: &'static str, many: &'static str) -> &'static str {
-    if n == 1 { one } else { many }
-}
-
-/// Names in a sentence, at most eight of them.
-struct Names<I>(I);
-
-impl<'a, I: Iterator<Item = &'a str> + Clone> fmt::Display for Names<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 8;
-        let total = self.0.clone().count();
-        for (i, name) in self.0.clone().take(SHOWN).enumerate() {
-            if i > 0 {
-                f.write_str(", ")?;
-            }
-            f.write_str(name)?;
-        }
-        if total > SHOWN {
-            write!(f, " and {} more", total - SHOWN)?;
-        }
-        Ok(())
-    }
+        WaitFor::Return
+    };
+    Decision::Wait { on, reason: words::waiting(job, able, on), again }
 }

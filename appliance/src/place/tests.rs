@@ -6,6 +6,7 @@ fn node(name: &str, system: &str, slots: u32, assigned: u32) -> NodeFacts {
         name: name.to_owned(),
         here: false,
         systems: vec![system.to_owned()],
+        emulated: Vec::new(),
         features: BTreeSet::from(["big-parallel".to_owned()]),
         slots,
         ahead: 2,
@@ -15,9 +16,48 @@ fn node(name: &str, system: &str, slots: u32, assigned: u32) -> NodeFacts {
     }
 }
 
+/// A node of 2 slots that emulates riscv64-linux.
+fn emulator(name: &str, assigned: u32) -> NodeFacts {
+    NodeFacts {
+        emulated: vec!["riscv64-linux".to_owned()],
+        ..node(name, "aarch64-linux", 2, assigned)
+    }
+}
+
+/// A node of 2 slots that runs riscv64-linux.
+fn native(name: &str, assigned: u32) -> NodeFacts {
+    node(name, "riscv64-linux", 2, assigned)
+}
+
+fn with(health: Health, node: NodeFacts) -> NodeFacts {
+    NodeFacts { health, ..node }
+}
+
+fn away() -> Health {
+    Health::Away("no answer".to_owned())
+}
+
+fn hot() -> Health {
+    Health::Paused("it is too hot".to_owned())
+}
+
+static NO_FEATURES: BTreeSet<String> = BTreeSet::new();
+
+/// A job for riscv64-linux that has just come.
+fn job(emulation: Emulation) -> JobFacts<'static> {
+    JobFacts {
+        system: "riscv64-linux",
+        features: &NO_FEATURES,
+        among: Among::Others,
+        policy: Policy { emulation, native_wait: None },
+        waited: Duration::ZERO,
+        times: Times::default(),
+    }
+}
+
 fn place(system: &str, features: &[&str], nodes: &[NodeFacts]) -> Decision {
     let features = features.iter().map(|&f| f.to_owned()).collect();
-    decide(&JobFacts { system, features: &features, here: false }, nodes)
+    decide(&JobFacts { system, features: &features, ..job(Emulation::Fallback) }, nodes)
 }
 
 fn chosen_node(decision: Decision) -> String {
@@ -71,7 +111,8 @@ fn a_full_node_is_given_a_few_jobs_ahead_and_then_no_more() {
         full(4),
         Decision::Wait {
             on: WaitFor::Slot,
-            reason: "all 2 slots for aarch64-linux are busy (a)".to_owned()
+            reason: "all 2 slots for aarch64-linux are busy (a)".to_owned(),
+            again: None,
         }
     );
 }
@@ -120,13 +161,206 @@ fn a_node_without_slots_is_never_chosen() {
 }
 
 #[test]
-fn a_job_of_this_nodes_own_nix_goes_elsewhere_and_one_of_others_stays() {
-    let here = NodeFacts { here: true, ..node("here", "aarch64-linux", 9, 0) };
-    let nodes = [here, node("board", "aarch64-linux", 1, 1)];
-    let features = BTreeSet::new();
-    let job = |here| JobFacts { system: "aarch64-linux", features: &features, here };
-    assert_eq!(chosen_node(decide(&job(false), &nodes)), "id-board");
-    assert_eq!(chosen_node(decide(&job(true), &nodes)), "id-here");
-    let alone = decide(&job(false), &nodes[..1]);
+fn a_job_of_this_nodes_own_nix_goes_elsewhere() {
+    let here = NodeFacts { here: true, ..node("here", "riscv64-linux", 9, 0) };
+    let nodes = [here, node("board", "riscv64-linux", 1, 1)];
+    assert_eq!(chosen_node(decide(&job(Emulation::Fallback), &nodes)), "id-board");
+    let alone = decide(&job(Emulation::Fallback), &nodes[..1]);
     assert!(matches!(&alone, Decision::Refuse { .. }), "{alone:?}");
+}
+
+/// What is expected of a decision, and a part of its reason.
+enum Expected {
+    Native(&'static str, &'static str),
+    Emulated(&'static str, &'static str),
+    Waits(WaitFor, &'static str),
+    Refused(&'static str),
+}
+
+#[track_caller]
+fn assert_decision(case: &str, decision: Decision, expected: &Expected) {
+    let words = match (&decision, expected) {
+        (Decision::Run { node, how: How::Native, reason }, Expected::Native(name, words))
+        | (Decision::Run { node, how: How::Emulated, reason }, Expected::Emulated(name, words))
+            if *node == format!("id-{name}") =>
+        {
+            reason.contains(words)
+        }
+        (Decision::Wait { on, reason, .. }, Expected::Waits(expected, words)) if on == expected => {
+            reason.contains(words)
+        }
+        (Decision::Refuse { reason }, Expected::Refused(words)) => reason.contains(words),
+        _ => false,
+    };
+    assert!(words, "{case}: {decision:?}");
+}
+
+#[test]
+fn native_comes_before_emulated_and_policy_says_the_rest() {
+    use Emulation::{Fallback, Never, WhenFaster};
+    use Expected::{Emulated, Native, Refused, Waits};
+    let (emu, riscv) = (|n| emulator("emu", n), |n| native("riscv", n));
+    let cases: &[(&str, Emulation, Vec<NodeFacts>, Expected)] = &[
+        (
+            "native is taken, however busy beside an idle emulator",
+            Fallback,
+            vec![emu(0), riscv(3)],
+            Native("riscv", "its queue is the shortest"),
+        ),
+        (
+            "a full native node is waited for",
+            Fallback,
+            vec![emu(0), riscv(4)],
+            Waits(WaitFor::Slot, "all 2 slots for riscv64-linux are busy (riscv)"),
+        ),
+        (
+            "a hot native node is waited for",
+            Fallback,
+            vec![emu(0), with(hot(), riscv(0))],
+            Waits(WaitFor::Slot, "riscv starts nothing now: it is too hot"),
+        ),
+        (
+            "native away, fallback",
+            Fallback,
+            vec![emu(0), with(away(), riscv(0))],
+            Emulated("emu", "no native node takes it now, riscv (no answer)"),
+        ),
+        (
+            "native drained, fallback",
+            Fallback,
+            vec![emu(0), with(Health::Draining, riscv(0))],
+            Emulated("emu", "riscv (draining)"),
+        ),
+        ("nothing native, fallback", Fallback, vec![emu(0)], Emulated("emu", "no node is known")),
+        (
+            "nothing native, emulators full",
+            Fallback,
+            vec![emu(4), with(away(), riscv(0))],
+            Waits(WaitFor::Slot, "all 2 slots for riscv64-linux are busy (emu)"),
+        ),
+        (
+            "native away, never",
+            Never,
+            vec![emu(0), with(away(), riscv(0))],
+            Waits(WaitFor::Return, "placement.emulation = \"never\""),
+        ),
+        ("nothing native, never", Never, vec![emu(0)], Refused("emu could emulate it")),
+        (
+            "without history when-faster is fallback",
+            WhenFaster,
+            vec![emu(0), riscv(4)],
+            Waits(WaitFor::Slot, "(riscv)"),
+        ),
+        ("no node at all", Fallback, vec![], Refused("no node is known that builds anything")),
+    ];
+    for (case, emulation, nodes, expected) in cases {
+        assert_decision(case, decide(&job(*emulation), nodes), expected);
+    }
+}
+
+#[test]
+fn a_busy_native_node_is_waited_for_as_long_as_the_policy_says() {
+    let nodes = [emulator("emu", 0), native("riscv", 4)];
+    let policy =
+        Policy { emulation: Emulation::Fallback, native_wait: Some(Duration::from_secs(60)) };
+    let waited =
+        |s| JobFacts { policy, waited: Duration::from_secs(s), ..job(Emulation::Fallback) };
+    match decide(&waited(10), &nodes) {
+        Decision::Wait { again, .. } => assert_eq!(again, Some(Duration::from_secs(50))),
+        other => panic!("{other:?}"),
+    }
+    let expected = Expected::Emulated("emu", "free for 60 s (placement.native_wait_s), on riscv");
+    assert_decision("waited enough", decide(&waited(60), &nodes), &expected);
+    // Time changes nothing where emulation is forbidden.
+    let never = Policy { emulation: Emulation::Never, ..policy };
+    match decide(&JobFacts { policy: never, ..waited(10) }, &nodes) {
+        Decision::Wait { again, .. } => assert_eq!(again, None),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn emulation_that_ends_sooner_is_chosen_only_where_the_policy_says_so() {
+    let times = |native, emulated| Times {
+        native: Some(Duration::from_secs(native)),
+        emulated: Some(Duration::from_secs(emulated)),
+    };
+    let nodes = [emulator("emu", 0), native("riscv", 4)];
+    let decided = |emulation, times| decide(&JobFacts { times, ..job(emulation) }, &nodes);
+    // Three turns of 100 s in the native node's queue.
+    let faster = decided(Emulation::WhenFaster, times(100, 250));
+    assert_decision("faster", faster, &Expected::Emulated("emu", "took 250 s so and 100 s"));
+    for (case, emulation, times) in [
+        ("slower", Emulation::WhenFaster, times(100, 310)),
+        ("not asked for", Emulation::Fallback, times(100, 250)),
+        ("half a history", Emulation::WhenFaster, Times { native: None, ..times(1, 2) }),
+    ] {
+        let expected = Expected::Waits(WaitFor::Slot, "riscv");
+        assert_decision(case, decided(emulation, times), &expected);
+    }
+}
+
+#[test]
+fn a_job_that_was_sent_here_is_built_here_or_refused() {
+    let here = NodeFacts { here: true, ..emulator("here", 0) };
+    let nodes = [here, native("riscv", 0)];
+    let asked = |among, emulation| decide(&JobFacts { among, ..job(emulation) }, &nodes);
+    let sent_on = Expected::Native("riscv", "here would have to emulate it");
+    assert_decision("asked here", asked(Among::All, Emulation::Never), &sent_on);
+    let emulated = Expected::Emulated("here", "no node is known that runs it natively");
+    assert_decision("sent here", asked(Among::Here, Emulation::Fallback), &emulated);
+    let refused = Expected::Refused("here could emulate it");
+    assert_decision("sent here", asked(Among::Here, Emulation::Never), &refused);
+}
+
+#[test]
+fn what_this_node_runs_natively_it_builds_itself_unless_it_is_drained() {
+    let here = |health| NodeFacts { here: true, health, ..native("here", 2) };
+    let asked = |health| {
+        let nodes = [here(health), native("other", 0)];
+        decide(&JobFacts { among: Among::All, ..job(Emulation::Fallback) }, &nodes)
+    };
+    assert_decision("full", asked(Health::Ready), &Expected::Native("here", "queue"));
+    assert_decision("hot", asked(hot()), &Expected::Waits(WaitFor::Slot, "too hot"));
+    let other = Expected::Native("other", "natively");
+    assert_decision("drained", asked(Health::Draining), &other);
+}
+
+#[test]
+fn a_job_that_waits_is_taken_back_only_for_a_node_that_could_begin_it() {
+    let job = job(Emulation::Fallback);
+    let recalled = |nodes: &[NodeFacts]| recall(&job, "id-a", nodes);
+    // It is among the three that `a` has.
+    let why = recalled(&[native("a", 3), native("b", 1)]).unwrap();
+    assert!(why.contains("taken back from a") && why.contains("b is free"), "{why}");
+    for (case, nodes) in [
+        ("its turn is next", vec![native("a", 2), native("b", 0)]),
+        ("the other is busy", vec![native("a", 3), native("b", 2)]),
+        ("the other is away", vec![native("a", 3), with(away(), native("b", 0))]),
+        ("the other emulates", vec![native("a", 3), emulator("b", 0)]),
+        ("there is no other", vec![native("a", 3)]),
+    ] {
+        assert_eq!(recalled(&nodes), None, "{case}");
+    }
+    for health in [Health::Draining, hot(), away()] {
+        assert!(recalled(&[with(health, native("a", 1)), native("b", 0)]).is_some());
+    }
+    assert!(recalled(&[with(away(), native("a", 1)), emulator("b", 0)]).is_some());
+    assert!(recalled(&[emulator("a", 3), native("b", 0)]).is_some());
+}
+
+#[test]
+fn an_emulated_build_is_begun_anew_only_if_that_ends_sooner() {
+    let nodes = [emulator("emu", 1), native("riscv", 0)];
+    let times =
+        Times { native: Some(Duration::from_secs(100)), emulated: Some(Duration::from_secs(1000)) };
+    let job = JobFacts { times, ..job(Emulation::WhenFaster) };
+    let after = |elapsed_s| restart(&job, Duration::from_secs(elapsed_s), &nodes);
+    assert!(after(10).is_some_and(|why| why.contains("riscv is free")));
+    assert_eq!(after(950), None);
+    let fallback = Policy { emulation: Emulation::Fallback, native_wait: None };
+    let unasked = JobFacts { policy: fallback, ..job.clone() };
+    assert_eq!(restart(&unasked, Duration::ZERO, &nodes), None);
+    let busy = [emulator("emu", 1), native("riscv", 2)];
+    assert_eq!(restart(&job, Duration::from_secs(10), &busy), None);
 }

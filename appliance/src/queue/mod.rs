@@ -211,7 +211,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Opens or creates the queue in `dir` and recovers what it holds. `now_s` (seconds since
+    /// Opens or creates the queue in `dir` and recovers what it holds. A job that ran on the node
+    /// `here` died with its daemon; one that ran on another is still there. `now_s` (seconds since
     /// 1970) dates the notes that recovery adds. Blocks: meant to be called before the runtime
     /// serves anybody, or through `spawn_blocking`.
     ///
@@ -221,8 +222,13 @@ impl Queue {
     /// [`QueueError::NoSpace`] or [`QueueError::Disk`] if the folder cannot be used. Damage is no
     /// error: it is in the [`Recovery`]. Only damage that leaves sled unusable in this process is
     /// [`QueueError::Broken`]; by then it is set aside, and the next start is clean.
-    pub fn open(dir: &Path, limits: Limits, now_s: u64) -> Result<(Self, Recovery), QueueError> {
-        let (opened, recovery) = open::recover(dir, now_s)?;
+    pub fn open(
+        dir: &Path,
+        limits: Limits,
+        here: &str,
+        now_s: u64,
+    ) -> Result<(Self, Recovery), QueueError> {
+        let (opened, recovery) = open::recover(dir, here, now_s)?;
         let (requests, inbox) = mpsc::channel(REQUESTS);
         writer::Writer::new(dir, limits, opened, &recovery.jobs).spawn(inbox)?;
         Ok((Self { requests }, recovery))

@@ -57,7 +57,11 @@ struct Unreadable {
 }
 
 /// See [`super::Queue::open`].
-pub(super) fn recover(dir: &Path, now_s: u64) -> Result<(Opened, Recovery), QueueError> {
+pub(super) fn recover(
+    dir: &Path,
+    here: &str,
+    now_s: u64,
+) -> Result<(Opened, Recovery), QueueError> {
     let lock = lock(dir)?;
     create_dir(dir)?;
     let mut recovery = Recovery::default();
@@ -72,7 +76,7 @@ pub(super) fn recover(dir: &Path, now_s: u64) -> Result<(Opened, Recovery), Queu
         Err(error @ StoreError::Io { .. }) => return Err(error.into()),
         Err(error) => rescue(dir, &error, &mut recovery)?,
     };
-    let changes = reconcile(contents, now_s, &mut recovery);
+    let changes = reconcile(contents, here, now_s, &mut recovery);
     if changes.any() {
         store = guarded(OPEN_WITHIN, move || changes.write(store))?;
     }
@@ -197,12 +201,12 @@ impl Changes {
 }
 
 /// Decides what becomes of everything found. Pure but for the records it encodes.
-fn reconcile(contents: Contents, now_s: u64, recovery: &mut Recovery) -> Changes {
+fn reconcile(contents: Contents, here: &str, now_s: u64, recovery: &mut Recovery) -> Changes {
     let mut changes = Changes::default();
     let Contents { jobs, payloads, orphans, unreadable, .. } = contents;
     for (id, mut job) in jobs {
         let unfinished = !is_done(&job);
-        if unfinished && recover_job(&mut job, payloads.contains(&id), now_s) {
+        if unfinished && recover_job(&mut job, here, payloads.contains(&id), now_s) {
             // A record that was just decoded can be encoded; if not, the next start tries again.
             changes.jobs.extend(record::encode_job(&job).map(|record| (id.clone(), record)));
             recovery.changed.push(id.clone());
@@ -224,8 +228,13 @@ fn reconcile(contents: Contents, now_s: u64, recovery: &mut Recovery) -> Changes
 }
 
 /// What a start does to an unfinished job; whether it did anything.
-fn recover_job(job: &mut Job, has_payload: bool, now_s: u64) -> bool {
-    let ran = rules::died(job, now_s, "the daemon stopped while it ran").is_ok();
+fn recover_job(job: &mut Job, here: &str, has_payload: bool, now_s: u64) -> bool {
+    let ran = match &job.state {
+        JobState::Running { node, .. } if node != here => {
+            rules::put_back(job, now_s, "the daemon stopped while it ran on another node").is_ok()
+        }
+        _ => rules::died(job, now_s, "the daemon stopped while it ran").is_ok(),
+    };
     if has_payload {
         return ran;
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 
-use crate::model::{Job, JobState, Outputs};
+use crate::model::{How, Job, JobState, Outputs};
 
 /// Deaths of an executor that a job survives, and one: with the third it is failed, since it may
 /// be what kills them.
@@ -34,14 +34,16 @@ pub enum AfterDeath {
     GivenUp,
 }
 
-/// `Queued -> Running` on `node`.
+/// `Queued -> Running` on `node`, natively or not.
 ///
 /// # Errors
 ///
 /// [`Impossible`] if it is not queued.
-pub fn start(job: &mut Job, node: &str, at_s: u64) -> Result<(), Impossible> {
+pub fn start(job: &mut Job, node: &str, how: How, at_s: u64) -> Result<(), Impossible> {
     match job.state {
         JobState::Queued => {
+            job.how = how;
+            job.build_ms = None;
             job.state = JobState::Running { node: node.to_owned(), since_s: at_s };
             Ok(())
         }

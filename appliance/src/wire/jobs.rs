@@ -130,6 +130,7 @@ mod tests {
             system: "riscv64-linux".to_owned(),
             features: BTreeSet::new(),
             client: Client { label: "somebody".to_owned() },
+            forwarded: false,
         }
     }
 

@@ -93,6 +93,7 @@ impl Order {
                 features: drv.required_system_features(),
                 payload: Payload::Derivation(Box::new(drv)),
                 client,
+                forwarded: false,
             },
         }
     }
@@ -119,6 +120,7 @@ impl Order {
                 features: drv.required_system_features(),
                 system: drv.platform,
                 client: client.clone(),
+                forwarded: false,
             },
         })
     }

@@ -29,7 +29,7 @@ use crate::{
         Builds as _, Client, JobEvent, JobId, JobKey, JobView, Mode, Payload, Refusal, Site,
         Submission, Ticket,
     },
-    place::{Health, NodeFacts},
+    place::{Health, NodeFacts, Policy},
     queue::{
         Limits, Queue,
         logs::{LogLimits, Logs},
@@ -169,14 +169,16 @@ struct Shared(Arc<World>);
 
 impl Nodes for Shared {
     fn facts(&self) -> Vec<NodeFacts> {
-        let facts = self.0.facts.lock().unwrap().clone();
-        let here = self.0.site == Site::Here;
-        facts.into_iter().map(|facts| NodeFacts { here, ..facts }).collect()
+        self.0.facts.lock().unwrap().clone()
     }
 
     fn executor(&self, node: &str) -> Option<Arc<dyn Execute>> {
         let there = self.facts().iter().any(|facts| facts.id == node);
         there.then(|| Arc::new(Shared(self.0.clone())) as Arc<dyn Execute>)
+    }
+
+    fn is_here(&self, node: &str) -> bool {
+        self.facts().iter().any(|facts| facts.here && facts.id == node)
     }
 
     fn name(&self, node: &str) -> Option<String> {
@@ -213,13 +215,19 @@ pub(super) struct Rig {
     folder: Arc<tempfile::TempDir>,
 }
 
-/// A node with two slots.
+/// Another node with two slots.
+pub(super) fn board(id: &str) -> NodeFacts {
+    NodeFacts { here: false, ..node(id) }
+}
+
+/// This node, with two slots.
 pub(super) fn node(id: &str) -> NodeFacts {
     NodeFacts {
         id: id.to_owned(),
         name: id.to_owned(),
         here: true,
         systems: vec!["riscv64-linux".to_owned()],
+        emulated: Vec::new(),
         features: BTreeSet::new(),
         slots: 2,
         ahead: 0,
@@ -235,12 +243,21 @@ impl Rig {
     }
 
     pub(super) fn with(patience: Patience, max_jobs: usize) -> Self {
-        Self::make(Arc::new(tempfile::tempdir().unwrap()), patience, max_jobs, Site::Here)
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::make(folder, patience, max_jobs, Site::Here, Policy::default())
     }
 
     /// One that sends its jobs to boards, like a workstation.
     pub(super) fn workstation() -> Self {
-        Self::make(Arc::new(tempfile::tempdir().unwrap()), PATIENT, 1000, Site::Elsewhere)
+        Self::policy(Policy::default())
+    }
+
+    /// The same, with a policy for emulation.
+    pub(super) fn policy(policy: Policy) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let rig = Self::make(folder, PATIENT, 1000, Site::Elsewhere, policy);
+        rig.nodes(vec![board("board")]);
+        rig
     }
 
     fn make(
@@ -248,9 +265,10 @@ impl Rig {
         patience: Patience,
         max_jobs: usize,
         site: Site,
+        policy: Policy,
     ) -> Self {
         let at = |name: &str| folder.path().join(name);
-        let (queue, recovery) = Queue::open(&at("queue"), Limits::default(), 1).unwrap();
+        let (queue, recovery) = Queue::open(&at("queue"), Limits::default(), "board", 1).unwrap();
         let limits = LogLimits { job_bytes: 1 << 20, total_bytes: 1 << 24 };
         let (sender, runs) = mpsc::unbounded_channel();
         let hands = Hands {
@@ -270,6 +288,7 @@ impl Rig {
             inputs: Some(Arc::new(Shared(world.clone()))),
             max_jobs,
             patience,
+            policy: Box::new(move |_| policy),
         });
         let pump = tokio::spawn({
             let dispatcher = dispatcher.clone();
@@ -282,7 +301,7 @@ impl Rig {
     pub(super) async fn again(self, patience: Patience) -> Self {
         soon(self.dispatcher.stop()).await;
         self.pump.abort();
-        Self::make(self.folder, patience, 1000, Site::Here)
+        Self::make(self.folder, patience, 1000, Site::Here, Policy::default())
     }
 
     pub(super) fn nodes(&self, facts: Vec<NodeFacts>) {
@@ -346,7 +365,10 @@ impl Rig {
     pub(super) async fn on_disk(self) -> Vec<crate::model::Job> {
         soon(self.dispatcher.stop()).await;
         self.pump.abort();
-        Queue::open(&self.folder.path().join("queue"), Limits::default(), 1).unwrap().1.jobs
+        Queue::open(&self.folder.path().join("queue"), Limits::default(), "board", 1)
+            .unwrap()
+            .1
+            .jobs
     }
 }
 
@@ -431,6 +453,7 @@ pub(super) fn submission(name: &str) -> Submission {
         system: "riscv64-linux".to_owned(),
         features: BTreeSet::new(),
         client: Client { label: "alice (pid 4711)".to_owned() },
+        forwarded: false,
     }
 }
 

@@ -19,7 +19,7 @@ use nix_compat::{
 };
 
 use super::*;
-use crate::model::{Client, JobKey, JobState, Mode, Site};
+use crate::model::{Client, How, JobKey, JobState, Mode, Site};
 
 /// When queues are opened here.
 const NOW_S: u64 = 5_000;
@@ -40,6 +40,9 @@ fn job(number: u32) -> Job {
         client: Client { label: "alice (pid 4711)".to_owned() },
         accepted_s: 1_000 + u64::from(number),
         deaths: 0,
+        forwarded: false,
+        how: How::Native,
+        build_ms: None,
         state: JobState::Queued,
         notes: Vec::new(),
     }
@@ -47,7 +50,7 @@ fn job(number: u32) -> Job {
 
 fn running(number: u32) -> Job {
     let mut job = job(number);
-    rules::start(&mut job, "board", 2_000).unwrap();
+    rules::start(&mut job, "board", How::Native, 2_000).unwrap();
     job
 }
 
@@ -85,7 +88,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn open(dir: &Path) -> (Queue, Recovery) {
-    Queue::open(dir, Limits::default(), NOW_S).unwrap()
+    Queue::open(dir, Limits::default(), "board", NOW_S).unwrap()
 }
 
 /// What a process that was killed leaves behind, or a power cut after everything was synced.

@@ -31,7 +31,7 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn apply(job: &mut Job, change: Change) -> Result<(), rules::Impossible> {
     match change {
-        Change::Start => rules::start(job, "board", 7),
+        Change::Start => rules::start(job, "board", How::Native, 7),
         Change::Finish => rules::finish(job, built(8), 8),
         Change::Refuse => rules::refuse(job, rules::transient("no", 8), 8),
         Change::Died => rules::died(job, 8, "it died").map(drop),
@@ -68,7 +68,7 @@ fn the_third_death_is_the_last_and_says_why() {
     let mut job = running(1);
     for _ in 1..MAX_DEATHS {
         assert_eq!(rules::died(&mut job, 8, "the board went away"), Ok(AfterDeath::Queued));
-        rules::start(&mut job, "board", 9).unwrap();
+        rules::start(&mut job, "board", How::Native, 9).unwrap();
     }
     assert_eq!(rules::died(&mut job, 10, "the board went away"), Ok(AfterDeath::GivenUp));
     let JobState::Done { result, node, at_s, outputs } = &job.state else { panic!("{job:?}") };
