@@ -166,10 +166,17 @@ impl<C: NodeControl> Node<C> {
         self.control.node().await.queued
     }
 
-    /// `ready`, or `draining` if it begins no more jobs.
+    /// `ready`; `draining` if it was told to begin no more jobs; `paused` if it begins none for the
+    /// moment.
     #[zbus(property)]
     async fn state(&self) -> String {
         state(&self.control.node().await).to_owned()
+    }
+
+    /// Why it begins no jobs for the moment, such as heat; empty if it does.
+    #[zbus(property)]
+    async fn paused(&self) -> String {
+        self.control.node().await.paused
     }
 
     /// What keeps it from building, such as a full disk; empty if nothing does.
@@ -216,8 +223,14 @@ fn checked(name: &str) -> Result<&str, ControlError> {
 }
 
 /// The state that people see.
-const fn state(node: &NodeView) -> &'static str {
-    if node.draining { "draining" } else { "ready" }
+fn state(node: &NodeView) -> &'static str {
+    if node.draining {
+        "draining"
+    } else if node.paused.is_empty() {
+        "ready"
+    } else {
+        "paused"
+    }
 }
 
 /// Where the object's signals come from.
@@ -277,6 +290,7 @@ fn signalled(node: &NodeView) -> HashMap<&'static str, Value<'static>> {
         ("Running", node.running.into()),
         ("Queued", node.queued.into()),
         ("State", state(node).into()),
+        ("Paused", node.paused.clone().into()),
         ("Trouble", node.trouble.clone().into()),
         ("NixVersion", node.nix_version.clone().into()),
     ])

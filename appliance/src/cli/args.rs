@@ -102,6 +102,7 @@ pub enum Ask {
 A board's state:
   up          connected and used
   draining    connected, and given nothing new
+  paused      connected, and beginning nothing for the moment: heat, memory
   connecting  known, and being connected to
   away        known, and not reachable: its jobs wait for it
   pending     announced, but its host key is not known here: never used")]

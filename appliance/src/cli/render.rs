@@ -46,8 +46,8 @@ fn this_node(node: &NodeView) -> String {
         text += ", draining: takes nothing new (`roost resume` ends that)";
     }
     text += "\n";
-    if !node.trouble.is_empty() {
-        text += &format!("begins nothing now: {}\n", node.trouble);
+    for why in [&node.trouble, &node.paused].into_iter().filter(|why| !why.is_empty()) {
+        text += &format!("begins nothing now: {why}\n");
     }
     text
 }
@@ -73,6 +73,7 @@ fn board_row(board: &BoardView) -> Vec<String> {
 fn state(board: &BoardView) -> &'static str {
     match board.reach {
         Reach::Up if board.node.draining => "draining",
+        Reach::Up if !board.node.paused.is_empty() => "paused",
         Reach::Up => "up",
         Reach::Connecting => "connecting",
         Reach::Away => "away",

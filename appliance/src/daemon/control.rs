@@ -8,7 +8,10 @@ use std::{
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{info, warn};
 
-use super::{nodes::Here, parts::Parts};
+use super::{
+    builder::{Here, Standing},
+    parts::Parts,
+};
 use crate::{
     bus::{ControlError, JobLog, NodeControl},
     dispatch::{Dispatcher, FindError},
@@ -18,7 +21,7 @@ use crate::{
     queue::logs::Logs,
 };
 
-/// How often a board looks whether it can build: one statvfs(2).
+/// How often a board that has jobs looks whether it can build: some reads of /proc and /sys.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The daemon, to be asked. Clones share it.
@@ -103,21 +106,32 @@ impl Control {
         }
     }
 
-    /// Notices when this node gets into trouble or out of it: nothing tells of a disk that is full
-    /// or has room again.
+    /// Notices when this node stops being able to build, and when it is again: nothing tells of a
+    /// disk that is full or has room again, nor of heat. A node that is well and has nothing to do
+    /// is left to sleep.
     pub(super) async fn keep_health(self) {
         let Some(here) = self.0.here.clone() else { return };
-        let mut known = String::new();
+        let mut changes = self.0.dispatcher.changes();
+        let mut known = Standing::default();
         loop {
             here.executor.recover().await;
-            let trouble = here.trouble();
-            if trouble != known {
-                info!("{}", if trouble.is_empty() { "can build again" } else { &trouble });
-                known = trouble;
+            let now = here.standing();
+            if now != known {
+                let Standing { paused, trouble } = &now;
+                match (trouble.as_str(), paused.as_str()) {
+                    ("", "") => info!("builds are started again"),
+                    ("", why) | (why, _) => info!("no builds are started: {why}"),
+                }
+                known = now;
                 self.refresh();
                 self.0.dispatcher.nodes_changed();
             }
-            tokio::time::sleep(HEALTH_INTERVAL).await;
+            if known == Standing::default() && self.0.dispatcher.counts() == (0, 0) {
+                // A change that was missed is a change, too.
+                drop(changes.recv().await);
+            } else {
+                tokio::time::sleep(HEALTH_INTERVAL).await;
+            }
         }
     }
 
@@ -125,9 +139,9 @@ impl Control {
         let (running, queued) = self.0.dispatcher.counts();
         let here = self.0.here.as_ref();
         let draining = here.is_some_and(|here| here.draining.load(Ordering::Relaxed));
-        let trouble = here.map(|here| here.trouble()).unwrap_or_default();
+        let Standing { paused, trouble } = here.map(|here| here.standing()).unwrap_or_default();
         let changed = self.0.view.send_if_modified(|view| {
-            let new = NodeView { running, queued, draining, trouble, ..view.clone() };
+            let new = NodeView { running, queued, draining, paused, trouble, ..view.clone() };
             let changed = *view != new;
             *view = new;
             changed

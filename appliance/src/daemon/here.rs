@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, path::Path};
 
 use board_support::{Announcement, Compatible, HostKeyHash, List, NodeId};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::DaemonError;
 use crate::{
@@ -64,7 +64,7 @@ impl Facts {
             id: self.id.clone(),
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            board: machine.compatible.clone().unwrap_or_default(),
+            board: machine.compatible.first().cloned().unwrap_or_default(),
             cores: machine.cores,
             mem_mib: machine.mem_mib,
             temperature_mc: observe::vitals::temperature_mc("/".as_ref()),
@@ -73,12 +73,14 @@ impl Facts {
         };
         if board.enable {
             view.slots = board.slots_for(self.cores, machine.mem_mib);
-            view.systems = self.systems();
-            if let Some(systems) = board.systems.clone() {
-                view.systems = self.offered("board.systems", systems, &view.systems);
-            }
-            let features: Vec<_> =
-                self.nix.iter().flat_map(|nix| nix.system_features.clone()).collect();
+            let runs = self.runs();
+            let systems = match board.systems.clone() {
+                Some(wanted) => self.offered("board.systems", wanted, &runs.all()),
+                None => runs.all(),
+            };
+            (view.emulated, view.systems) =
+                systems.into_iter().partition(|system| runs.emulated.contains(system));
+            let features = self.features();
             view.features = match board.features.clone() {
                 Some(configured) => self.offered("board.features", configured, &features),
                 None => features.into_iter().collect(),
@@ -101,15 +103,64 @@ impl Facts {
         offered.into_iter().collect()
     }
 
-    /// What the local Nix builds; without one, what the CPU is.
-    fn systems(&self) -> Vec<String> {
-        match &self.nix {
-            Some(nix) => {
-                let others = nix.extra_platforms.iter().filter(|system| **system != nix.system);
-                std::iter::once(&nix.system).chain(others).cloned().collect()
-            }
-            None => vec![self.machine.system.clone()],
+    /// What the local Nix builds and this machine runs; without a Nix, what the CPU is.
+    fn runs(&self) -> Runs {
+        let Some(nix) = &self.nix else {
+            return Runs { native: vec![self.machine.system.clone()], ..Runs::default() };
+        };
+        let runs = Runs::sort(nix, &self.machine);
+        for system in &runs.neither {
+            warn!(
+                "nix.conf names {system} in extra-platforms, which neither this CPU nor a \
+                 binfmt_misc entry runs: not offered. Take it out there, or register an emulator"
+            );
         }
+        runs
+    }
+
+    /// What the local Nix accepts and is true. NixOS names `kvm` whether or not there is one.
+    fn features(&self) -> Vec<String> {
+        let mut features: Vec<_> =
+            self.nix.iter().flat_map(|nix| nix.system_features.clone()).collect();
+        if !self.machine.features.contains("kvm") && features.iter().any(|word| word == "kvm") {
+            info!("nix.conf names the feature kvm, but /dev/kvm cannot be opened: not offered");
+            features.retain(|word| word != "kvm");
+        }
+        features
+    }
+}
+
+/// The systems that the local Nix builds, by what runs them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Runs {
+    /// The CPU, Nix's own system first.
+    native: Vec<String>,
+    /// An interpreter.
+    emulated: Vec<String>,
+    /// Nothing.
+    neither: Vec<String>,
+}
+
+impl Runs {
+    /// Nix's own system is believed to be native: whoever set it knows better. Of the others the
+    /// kernel asks binfmt_misc before it looks at what the CPU can do.
+    fn sort(nix: &NixConfig, machine: &Machine) -> Self {
+        let mut runs = Self { native: vec![nix.system.clone()], ..Self::default() };
+        for system in nix.extra_platforms.iter().filter(|system| **system != nix.system) {
+            let list = if machine.emulated.iter().any(|it| it.system == *system) {
+                &mut runs.emulated
+            } else if machine.native.contains(system) {
+                &mut runs.native
+            } else {
+                &mut runs.neither
+            };
+            list.push(system.clone());
+        }
+        runs
+    }
+
+    fn all(&self) -> Vec<String> {
+        [self.native.as_slice(), &self.emulated].concat()
     }
 }
 
@@ -136,4 +187,111 @@ pub(super) fn announcement(view: &NodeView, host_key: [u8; 32]) -> Result<Announ
         proof: None,
         more: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::observe::Emulated;
+
+    use super::*;
+
+    fn words<C: FromIterator<String>>(words: &[&str]) -> C {
+        words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    /// A machine that runs `native`, emulates `emulated`, and whose Nix has `system` and `extra`.
+    fn facts(native: &[&str], emulated: &[&str], system: &str, extra: &[&str]) -> Facts {
+        let emulated = emulated.iter().map(|&system| Emulated {
+            system: system.to_owned(),
+            interpreter: "/usr/bin/qemu".to_owned(),
+            entry: "qemu".to_owned(),
+            fixed: true,
+            shadows_native: native.contains(&system),
+        });
+        let machine = Machine {
+            cores: 4,
+            mem_mib: 8_000,
+            compatible: words(&["radxa,rock-5b", "rockchip,rk3588"]),
+            board: None,
+            model: None,
+            system: native[0].to_owned(),
+            native: words(native),
+            emulated: emulated.collect(),
+            gccarch: Vec::new(),
+            features: BTreeSet::from(["benchmark"]),
+        };
+        let nix = NixConfig {
+            system: system.to_owned(),
+            extra_platforms: words(extra),
+            system_features: words(&["benchmark", "kvm", "gccarch-armv8-a"]),
+            ..NixConfig::default()
+        };
+        Facts {
+            machine,
+            cores: NonZeroU32::MIN,
+            id: "rock5".to_owned(),
+            name: "rock5".to_owned(),
+            nix: Some(nix),
+            nix_version: String::new(),
+        }
+    }
+
+    fn config(board: &str) -> Config {
+        Config::parse(&format!("[board]\nenable = true\n{board}"), Path::new("test")).unwrap()
+    }
+
+    const ARM: &[&str] = &["aarch64-linux", "armv7l-linux", "armv6l-linux"];
+
+    #[test]
+    fn a_board_offers_what_it_runs_and_says_what_it_emulates() {
+        let extra = ["armv7l-linux", "riscv64-linux", "s390x-linux"];
+        let facts = facts(ARM, &["riscv64-linux", "x86_64-linux"], "aarch64-linux", &extra);
+        let view = facts.view(&config(""));
+        assert_eq!(view.systems, ["aarch64-linux", "armv7l-linux"]);
+        assert_eq!(view.emulated, ["riscv64-linux"], "what Nix would refuse is not offered");
+        assert_eq!(view.board, "radxa,rock-5b");
+        assert_eq!(facts.runs().neither, ["s390x-linux"]);
+    }
+
+    #[test]
+    fn what_goes_to_an_interpreter_is_not_native_whatever_the_cpu_could_do() {
+        let view =
+            facts(ARM, &["armv7l-linux", "aarch64-linux"], "aarch64-linux", &["armv7l-linux"])
+                .view(&config(""));
+        assert_eq!(view.systems, ["aarch64-linux"]);
+        assert_eq!(view.emulated, ["armv7l-linux"]);
+    }
+
+    #[test]
+    fn the_system_of_nix_is_believed() {
+        let facts = facts(&["x86_64-linux", "i686-linux"], &[], "riscv64-linux", &["i686-linux"]);
+        let view = facts.view(&config(""));
+        assert_eq!(view.systems, ["riscv64-linux", "i686-linux"]);
+        let without = Facts { nix: None, ..facts };
+        assert_eq!(without.view(&config("")).systems, ["x86_64-linux"]);
+    }
+
+    #[test]
+    fn configured_systems_are_offered_as_what_they_are() {
+        let facts = facts(ARM, &["riscv64-linux"], "aarch64-linux", &["riscv64-linux"]);
+        let view = facts.view(&config("systems = ['aarch64-linux', 's390x-linux']"));
+        assert_eq!(view.systems, ["aarch64-linux"]);
+        assert!(view.emulated.is_empty());
+        let view = facts.view(&config("systems = ['riscv64-linux', 'aarch64-linux']"));
+        assert_eq!(view.systems, ["aarch64-linux"]);
+        assert_eq!(view.emulated, ["riscv64-linux"]);
+    }
+
+    #[test]
+    fn kvm_is_offered_only_where_there_is_one() {
+        let mut facts = facts(ARM, &[], "aarch64-linux", &[]);
+        let offered = |facts: &Facts, board| Vec::from_iter(facts.view(&config(board)).features);
+        assert_eq!(offered(&facts, ""), ["benchmark", "gccarch-armv8-a"]);
+        assert_eq!(offered(&facts, "features = ['kvm', 'benchmark']"), ["benchmark"]);
+        facts.machine.features.insert("kvm");
+        assert_eq!(offered(&facts, ""), ["benchmark", "gccarch-armv8-a", "kvm"]);
+        assert_eq!(offered(&facts, "features = ['kvm', 'gpu']"), ["kvm"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! The daemon: finds out what this machine is, opens what lasts, joins the parts, and stops in an
 //! orderly way.
 
+mod builder;
 mod client;
 mod control;
 mod here;

@@ -1,24 +1,17 @@
 //! The nodes that this daemon can give jobs to: itself, and the boards of its fleet.
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
+use super::builder::Here;
 use futures_util::future::BoxFuture;
 use nix_compat::store_path::StorePath;
 
 use crate::{
     dispatch::{Inputs, Nodes},
-    execute::{Execute, LocalNix, Peer, Queries},
+    execute::{Execute, Peer, Queries},
     fleet::{Board, Fleet},
-    model::{ControlRequest, JobKey, NodeView},
-    observe,
-    place::{Health, NodeFacts},
+    model::{ControlRequest, JobKey},
+    place::NodeFacts,
     queue::roots::Roots,
 };
 
@@ -26,61 +19,6 @@ use crate::{
 /// job's inputs are on their way, few enough that a job is not bound to a busy board for long.
 fn ahead(slots: u32) -> u32 {
     slots.max(2)
-}
-
-/// This node as a builder.
-pub(super) struct Here {
-    /// Its nix-daemon.
-    pub(super) executor: Arc<LocalNix>,
-    /// Its description; what changes in it is not looked at.
-    pub(super) view: NodeView,
-    /// Whether it takes jobs.
-    pub(super) draining: AtomicBool,
-    /// Where builds need free space.
-    pub(super) store: PathBuf,
-    /// How much of it, in MiB.
-    pub(super) min_free_mib: u64,
-}
-
-impl Here {
-    fn facts(&self) -> NodeFacts {
-        NodeFacts {
-            id: self.view.id.clone(),
-            name: self.view.name.clone(),
-            here: true,
-            systems: self.view.systems.clone(),
-            emulated: self.view.emulated.clone(),
-            features: self.view.features.clone(),
-            slots: self.view.slots,
-            ahead: 0,
-            assigned: 0,
-            busy: 0,
-            health: self.health(),
-        }
-    }
-
-    fn health(&self) -> Health {
-        if self.draining.load(Ordering::Relaxed) {
-            return Health::Draining;
-        }
-        let trouble = self.trouble();
-        if trouble.is_empty() { Health::Ready } else { Health::Away(trouble) }
-    }
-
-    /// What keeps it from building, in words; empty if nothing does. The same as long as it is the
-    /// same trouble.
-    pub(super) fn trouble(&self) -> String {
-        match observe::vitals::space(&self.store).map(|space| space.free_bytes >> 20) {
-            Ok(free_mib) if free_mib < self.min_free_mib => format!(
-                "less than {} MiB are free on {} (queue.min_free_mib); `nix-collect-garbage` there \
-                 may help",
-                self.min_free_mib,
-                self.store.display(),
-            ),
-            Ok(_) => self.executor.trouble(),
-            Err(error) => error.to_string(),
-        }
-    }
 }
 
 /// All of them.

@@ -4,7 +4,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32},
+    },
     time::Duration,
 };
 
@@ -12,8 +15,9 @@ use tracing::{info, warn};
 
 use super::{
     DaemonError,
+    builder::Here,
     here::{self, Facts},
-    nodes::{AllNodes, Here, LocalStore},
+    nodes::{AllNodes, LocalStore},
     system,
 };
 use crate::{
@@ -22,9 +26,9 @@ use crate::{
     dispatch::{self, Dispatcher, Inputs, Patience, Policies},
     execute::{BuildSettings, LocalNix, Queries},
     fleet::{self, Fleet, Places},
-    model::NodeView,
+    model::{Emulation, NodeView},
     names,
-    place::Policy,
+    place::{Policy, admission},
     queue::{
         Limits, Queue, Recovery,
         logs::{LogLimits, Logs},
@@ -108,6 +112,10 @@ impl Parts {
             program: std::env::current_exe().map_err(system("find this program's own file"))?,
             mem_mib: view.mem_mib,
             max_jobs: config.workstation.max_jobs_per_line,
+            emulates: Arc::new({
+                let placement = config.placement.clone();
+                move |system| placement.emulation(system) != Emulation::Never
+            }),
         };
         Ok(Self { config, view, here, fleet, places, dispatcher, logs, socket, queries })
     }
@@ -196,6 +204,7 @@ fn builder(
         },
         roots: roots.clone(),
         trouble: Arc::default(),
+        builds: AtomicU32::new(0),
     };
     Arc::new(Here {
         executor: Arc::new(executor),
@@ -203,6 +212,12 @@ fn builder(
         draining: AtomicBool::new(false),
         store: STORE.into(),
         min_free_mib: config.queue.min_free_mib,
+        limits: admission::Limits {
+            heat_margin_c: config.admission.heat_margin_c,
+            max_memory_pressure_percent: config.admission.max_memory_pressure_percent,
+            min_memory_mib: config.admission.min_memory_mib,
+        },
+        gates: Mutex::default(),
     })
 }
 

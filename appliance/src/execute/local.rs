@@ -9,7 +9,10 @@ mod tests;
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use futures_util::future::BoxFuture;
@@ -51,6 +54,8 @@ pub struct LocalNix {
     pub settings: BuildSettings,
     /// Where outputs are held until they are fetched.
     pub roots: Roots,
+    /// Builds that run.
+    pub builds: AtomicU32,
     /// Why it could not be reached when it was last tried, by anyone; empty if it could.
     pub trouble: Arc<Mutex<String>>,
 }
@@ -58,6 +63,7 @@ pub struct LocalNix {
 impl Execute for LocalNix {
     fn run<'a>(&'a self, order: Order, report: &'a mut dyn Report) -> BoxFuture<'a, Verdict> {
         Box::pin(async move {
+            let _running = Counted::new(&self.builds);
             let mut nix = match self.open().await {
                 Ok(nix) => nix,
                 Err(why) => return Verdict::Lost(why),
@@ -72,6 +78,22 @@ impl Execute for LocalNix {
     fn forget<'a>(&'a self, _: &'a JobKey) -> BoxFuture<'a, ()> {
         // The dropped run has closed its connection, which ends the build.
         Box::pin(async {})
+    }
+}
+
+/// Counts something as long as it is there.
+struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -68,6 +68,17 @@ struct State {
     requests: Option<mpsc::Sender<ControlRequest>>,
 }
 
+impl State {
+    /// Why it can be given nothing now, if that is so.
+    fn reason(&self) -> &str {
+        match self.reach {
+            Reach::Up if self.view.trouble.is_empty() => &self.view.paused,
+            Reach::Up => &self.view.trouble,
+            Reach::Pending | Reach::Connecting | Reach::Away => &self.reason,
+        }
+    }
+}
+
 /// A board of the fleet.
 pub struct Board {
     id: String,
@@ -112,6 +123,7 @@ impl Board {
         match state.reach {
             Reach::Up if state.view.draining => Health::Draining,
             Reach::Up if !state.view.trouble.is_empty() => Health::Away(state.view.trouble.clone()),
+            Reach::Up if !state.view.paused.is_empty() => Health::Paused(state.view.paused.clone()),
             Reach::Up => Health::Ready,
             Reach::Pending | Reach::Connecting | Reach::Away => Health::Away(state.reason.clone()),
         }
@@ -127,8 +139,7 @@ impl Board {
             port: addresses.first().map_or(22, std::net::SocketAddr::port),
             host_key: sight.as_ref().and_then(|sight| key_text(&sight.host_key)),
             reach: state.reach,
-            reason: if state.reach == Reach::Up { &state.view.trouble } else { &state.reason }
-                .clone(),
+            reason: state.reason().to_owned(),
             ours: 0,
         }
     }

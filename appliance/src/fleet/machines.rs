@@ -61,12 +61,20 @@ pub fn jobs_a_line(mem_mib: u64, lines: usize) -> u32 {
     u32::try_from(fit).unwrap_or(u32::MAX).clamp(8, MAX_JOBS)
 }
 
-/// The lines for a fleet. `max_jobs` is what each promises; unset, what memory holds.
+/// The lines for a fleet, with systems that a board only emulates where `emulates` says that jobs for
+/// them may be: a line that no board will ever keep would hold up a build that Nix can refuse at
+/// once. `max_jobs` is what each promises; unset, what memory holds.
 #[must_use]
-pub fn lines(boards: &[NodeView], mem_mib: u64, max_jobs: Option<u32>) -> Vec<Line> {
+pub fn lines(
+    boards: &[NodeView],
+    emulates: impl Fn(&str) -> bool,
+    mem_mib: u64,
+    max_jobs: Option<u32>,
+) -> Vec<Line> {
     let mut kinds = BTreeSet::new();
     for board in boards.iter().filter(|board| board.slots > 0) {
-        for system in &board.systems {
+        let emulated = board.emulated.iter().filter(|system| emulates(system));
+        for system in board.systems.iter().chain(emulated) {
             kinds.insert((system.clone(), board.features.clone()));
         }
     }
@@ -157,7 +165,8 @@ mod tests {
             board("aarch64-linux", &["kvm"]),
             board("x86_64-linux", &[]),
         ];
-        let lines: Vec<_> = lines(&boards, 32 << 10, Some(64)).iter().map(Line::render).collect();
+        let lines: Vec<_> =
+            lines(&boards, |_| true, 32 << 10, Some(64)).iter().map(Line::render).collect();
         assert_eq!(
             lines,
             [
@@ -176,7 +185,7 @@ mod tests {
         let many =
             ["benchmark", "big-parallel", "gccarch-rv64gc", "kvm", "nixos-test", "uid-range"];
         let selector = |features: &[&str]| {
-            let lines = lines(&[board("riscv64-linux", features)], 1024, None);
+            let lines = lines(&[board("riscv64-linux", features)], |_| true, 1024, None);
             lines[0].selector.clone()
         };
         let (a, b) = (selector(&many), selector(&many[..5]));
@@ -191,7 +200,7 @@ mod tests {
     #[test]
     fn selectors_that_look_alike_differ() {
         let boards = [board("aarch64-linux", &["a-b"]), board("aarch64-linux", &["a", "b"])];
-        let lines = lines(&boards, 1024, None);
+        let lines = lines(&boards, |_| true, 1024, None);
         assert_ne!(lines[0].selector, lines[1].selector);
     }
 
@@ -199,7 +208,16 @@ mod tests {
     fn a_board_without_slots_has_no_line() {
         let mut idle = board("aarch64-linux", &[]);
         idle.slots = 0;
-        assert_eq!(lines(&[idle], 1024, None), []);
+        assert_eq!(lines(&[idle], |_| true, 1024, None), []);
+    }
+
+    #[test]
+    fn what_a_board_emulates_has_a_line_only_where_jobs_may_be_emulated() {
+        let mut board = board("aarch64-linux", &[]);
+        board.emulated = vec!["armv7l-linux".to_owned(), "riscv64-linux".to_owned()];
+        let lines = lines(&[board], |system| system == "riscv64-linux", 1024, None);
+        let systems: Vec<_> = lines.iter().map(|line| line.system.as_str()).collect();
+        assert_eq!(systems, ["aarch64-linux", "riscv64-linux"]);
     }
 
     #[test]

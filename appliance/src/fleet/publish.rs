@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tracing::{info, warn};
@@ -15,8 +16,8 @@ use super::{
     machines::{self, Line},
 };
 
-/// Where the builder is published.
-#[derive(Clone, Debug)]
+/// Where the builder is published, and what of the fleet.
+#[derive(Clone)]
 pub struct Places {
     /// The machines file.
     pub machines: PathBuf,
@@ -28,6 +29,8 @@ pub struct Places {
     pub mem_mib: u64,
     /// Jobs each line promises, if configured.
     pub max_jobs: Option<u32>,
+    /// Whether jobs for a system may be emulated.
+    pub emulates: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 /// Publishes the fleet, now and whenever it changes.
@@ -37,7 +40,7 @@ pub async fn publish(fleet: &Fleet, places: &Places) {
     loop {
         changes.borrow_and_update();
         let boards: Vec<_> = fleet.members().iter().map(|board| board.node()).collect();
-        let lines = machines::lines(&boards, places.mem_mib, places.max_jobs);
+        let lines = machines::lines(&boards, &*places.emulates, places.mem_mib, places.max_jobs);
         if written.as_ref() != Some(&lines) {
             match write(places, &lines) {
                 Ok(()) => {
@@ -92,7 +95,7 @@ mod tests {
 
     fn lines_of(system: &str) -> Vec<Line> {
         let board = NodeView { systems: vec![system.to_owned()], slots: 1, ..NodeView::default() };
-        machines::lines(&[board], 1024, None)
+        machines::lines(&[board], |_| true, 1024, None)
     }
 
     #[test]
@@ -104,6 +107,7 @@ mod tests {
             program: "/usr/bin/roost".into(),
             mem_mib: 1024,
             max_jobs: None,
+            emulates: Arc::new(|_| true),
         };
         write(&places, &lines_of("aarch64-linux")).unwrap();
         write(&places, &lines_of("riscv64-linux")).unwrap();

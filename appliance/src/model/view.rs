@@ -72,7 +72,7 @@ pub struct BoardView {
     pub host_key: Option<String>,
     /// How we stand to it.
     pub reach: Reach,
-    /// Why it is pending or away, in plain words; if it is up, its trouble if it has any.
+    /// Why it is pending or away, in plain words; if it is up, its trouble, or why it is paused.
     pub reason: String,
     /// Our jobs that it has now.
     pub ours: u32,

@@ -1,8 +1,21 @@
 //! What this machine is.
 
-use std::path::Path;
+use std::{collections::BTreeSet, fs::OpenOptions, path::Path};
 
-use super::{ObserveError, leading_number, read};
+use board_support::{
+    boards::{self, Board},
+    cpu::{self, Extras, riscv::Common},
+    device_tree,
+};
+
+use super::{
+    ObserveError, arm32,
+    emulation::{Emulated, emulated},
+    leading_number, read, read_at_most,
+};
+
+/// `/proc/cpuinfo` has some 1.5 KiB a CPU on the most talkative machines.
+const MAX_CPUINFO_BYTES: u64 = 1 << 20;
 
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,37 +24,95 @@ pub struct Machine {
     pub cores: u32,
     /// Memory in MiB, as far as the kernel has it: a board's GPU may hold some of what was bought.
     pub mem_mib: u64,
-    /// The first, most specific `compatible` of the device tree, such as
-    /// `raspberrypi,4-model-b`; `None` on machines without one.
-    pub compatible: Option<String>,
+    /// The `compatible` strings of the device tree's root, the most specific one first, such as
+    /// `raspberrypi,4-model-b`; empty on machines without one.
+    pub compatible: Vec<String>,
+    /// The board that it is, if it is one of the known ones.
+    pub board: Option<&'static Board>,
     /// The device tree's `model`, for people, such as `Raspberry Pi 4 Model B Rev 1.4`.
     pub model: Option<String>,
     /// Nix's word for what the CPU and kernel execute, such as `riscv64-linux`. The local Nix may
     /// have another opinion, which wins: see [`super::nix::NixConfig::system`].
     pub system: String,
+    /// Every system that the CPU and kernel execute; its own first.
+    pub native: Vec<String>,
+    /// Systems that the kernel gives to an interpreter.
+    pub emulated: Vec<Emulated>,
+    /// `gccarch-` features of code that every CPU of it executes.
+    pub gccarch: Vec<&'static str>,
+    /// Other system features that are true of it: see [`features`].
+    pub features: BTreeSet<&'static str>,
 }
 
 impl Machine {
-    /// Looks at this machine, with `/proc` below `root`.
+    /// Looks at this machine, with `/proc`, `/sys` and `/dev` below `root`. On a 64-bit ARM machine
+    /// it runs a tiny 32-bit program, for two seconds at most.
     ///
     /// # Errors
     ///
     /// [`ObserveError`] if the kernel does not tell its memory.
     pub fn observe(root: &Path) -> Result<Self, ObserveError> {
+        let uname = rustix::system::uname();
+        Self::of(root, &uname.machine().to_string_lossy())
+    }
+
+    /// The same for a given kernel's word for the machine.
+    fn of(root: &Path, machine: &str) -> Result<Self, ObserveError> {
         let meminfo = root.join("proc/meminfo");
         let mem_mib = mem_mib(&read(&meminfo)?, "MemTotal")
             .ok_or(ObserveError::Content { path: meminfo, what: "the size of memory" })?;
-        let device_tree = root.join("proc/device-tree");
-        let property = |name| read(&device_tree.join(name)).ok();
+        let cores = std::thread::available_parallelism()
+            .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+        let property = |name| read(&root.join("proc/device-tree").join(name)).unwrap_or_default();
+        let compatible: Vec<_> = device_tree::compatible(&property("compatible"))
+            .map(|name| name.as_str().to_owned())
+            .collect();
+        let cpuinfo =
+            read_at_most(&root.join("proc/cpuinfo"), MAX_CPUINFO_BYTES).unwrap_or_default();
+        let mut emulated = emulated(root);
+        let arm32 = || arm32::runs(root, emulated.iter().any(|it| it.system == arm32::SYSTEM));
+        let extras =
+            Extras { arm32: machine == "aarch64" && arm32(), x86_level: cpu::x86_level(&cpuinfo) };
+        let system = system_of(machine);
+        let mut native: Vec<_> = cpu::native_systems(machine, extras).map(str::to_owned).collect();
+        if native.is_empty() {
+            native.push(system.clone());
+        }
+        for it in &mut emulated {
+            it.shadows_native = native.contains(&it.system);
+        }
         Ok(Self {
-            cores: std::thread::available_parallelism()
-                .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
+            cores,
             mem_mib,
-            compatible: property("compatible").and_then(|bytes| first_string(&bytes)),
-            model: property("model").and_then(|bytes| first_string(&bytes)),
-            system: system_of(&rustix::system::uname().machine().to_string_lossy()),
+            board: boards::find(compatible.iter().map(String::as_str)),
+            compatible,
+            model: device_tree::model(&property("model")).map(str::to_owned),
+            system,
+            native,
+            emulated,
+            gccarch: cpu::gccarch_features(machine, extras, &Common::of(&cpuinfo)).collect(),
+            features: features(root, cores, mem_mib),
         })
     }
+}
+
+/// The system features that are true of a machine, by what nixpkgs means by them:
+///
+/// - `kvm` only if `/dev/kvm` can be opened for reading and writing;
+/// - `nixos-test` with `kvm`, without which those tests take hours;
+/// - `big-parallel` from 4 cores and 7 GiB on, which "8 GiB" boards have: what requires it is
+///   compiled by as many compilers as there are cores;
+/// - `benchmark` always: a board does nothing else meanwhile.
+#[must_use]
+pub fn features(root: &Path, cores: u32, mem_mib: u64) -> BTreeSet<&'static str> {
+    let mut features = BTreeSet::from(["benchmark"]);
+    if cores >= 4 && mem_mib >= 7 << 10 {
+        features.insert("big-parallel");
+    }
+    if OpenOptions::new().read(true).write(true).open(root.join("dev/kvm")).is_ok() {
+        features.extend(["kvm", "nixos-test"]);
+    }
+    features
 }
 
 /// How many builds at once suit a machine when nobody says otherwise: one for each 2 GiB of
@@ -58,19 +129,12 @@ pub fn default_slots(cores: u32, mem_mib: u64) -> u32 {
     u32::try_from(by_memory).unwrap_or(u32::MAX).min(cores).max(1)
 }
 
-/// Nix's system for what `uname -m` says. Nix names the instruction set that programs are
-/// compiled for: any 32-bit x86 is `i686`, and `armv8l` is what a 64-bit ARM kernel calls itself
-/// to 32-bit programs.
+/// Nix's system for what `uname -m` says. Of a machine that is not known it is assumed that Nix has
+/// the kernel's word for it.
 #[must_use]
 pub fn system_of(machine: &str) -> String {
-    let cpu = match machine {
-        "i386" | "i486" | "i586" | "i686" => "i686",
-        "armv8l" => "armv7l",
-        "ppc64le" => "powerpc64le",
-        "ppc64" => "powerpc64",
-        other => other,
-    };
-    format!("{cpu}-linux")
+    let own = cpu::native_systems(machine, Extras::default()).next();
+    own.map_or_else(|| format!("{machine}-linux"), str::to_owned)
 }
 
 /// A line of `/proc/meminfo`, which counts in KiB, in MiB.
@@ -79,17 +143,6 @@ pub(super) fn mem_mib(meminfo: &[u8], name: &str) -> Option<u64> {
         let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
         leading_number(value).map(|kib| kib / 1024)
     })
-}
-
-/// The first of a device tree property's NUL-terminated strings, if it is plain and short enough
-/// to be shown and announced.
-fn first_string(property: &[u8]) -> Option<String> {
-    const MAX_LEN: usize = 128;
-    let first = property.split(|byte| *byte == 0).next()?;
-    let plain = !first.is_empty()
-        && first.len() <= MAX_LEN
-        && first.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
-    plain.then(|| String::from_utf8_lossy(first).into_owned())
 }
 
 #[cfg(test)]
@@ -119,7 +172,8 @@ mod tests {
         fs::write(tree.join("model"), "Raspberry Pi 4 Model B Rev 1.4\0").unwrap();
         let machine = Machine::observe(root.path()).unwrap();
         assert_eq!(machine.mem_mib, 3793);
-        assert_eq!(machine.compatible.as_deref(), Some("raspberrypi,4-model-b"));
+        assert_eq!(machine.compatible, ["raspberrypi,4-model-b", "brcm,bcm2711"]);
+        assert_eq!(machine.board.map(|board| board.id), Some("raspberry-pi-4b"));
         assert_eq!(machine.model.as_deref(), Some("Raspberry Pi 4 Model B Rev 1.4"));
     }
 
@@ -151,35 +205,35 @@ mod tests {
     }
 
     #[test]
-    fn systems_are_named_as_nix_does() {
-        for (machine, system) in [
-            ("aarch64", "aarch64-linux"),
-            ("riscv64", "riscv64-linux"),
-            ("x86_64", "x86_64-linux"),
-            ("i586", "i686-linux"),
-            ("armv7l", "armv7l-linux"),
-            ("armv8l", "armv7l-linux"),
-            ("armv6l", "armv6l-linux"),
-            ("ppc64le", "powerpc64le-linux"),
-        ] {
-            assert_eq!(system_of(machine), system);
-        }
+    fn a_machine_that_is_not_known_has_a_system_all_the_same() {
+        assert_eq!(system_of("riscv64"), "riscv64-linux");
+        assert_eq!(system_of("pdp11"), "pdp11-linux");
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("proc")).unwrap();
+        fs::write(root.path().join("proc/meminfo"), "MemTotal: 4096 kB\n").unwrap();
+        let machine = Machine::of(root.path(), "pdp11").unwrap();
+        assert_eq!(machine.native, ["pdp11-linux"]);
+        assert!(machine.gccarch.is_empty() && machine.emulated.is_empty());
     }
 
     #[test]
-    fn a_device_tree_that_is_not_plain_text_tells_nothing() {
-        assert_eq!(first_string(b""), None);
-        assert_eq!(first_string(b"\0a\0"), None);
-        assert_eq!(first_string(b"a\nb\0"), None);
-        assert_eq!(first_string(b"\xff\xfe\0"), None);
-        assert_eq!(first_string(&[b'a'; 129]), None);
-        assert_eq!(first_string(b"no end").as_deref(), Some("no end"));
+    fn features_are_those_that_are_true() {
+        let root = tempfile::tempdir().unwrap();
+        let list = |cores, mem_mib| Vec::from_iter(features(root.path(), cores, mem_mib));
+        assert_eq!(list(4, 3_793), ["benchmark"]);
+        assert_eq!(list(2, 15_900), ["benchmark"]);
+        assert_eq!(list(4, 7_900), ["benchmark", "big-parallel"]);
+        fs::create_dir(root.path().join("dev")).unwrap();
+        fs::create_dir(root.path().join("dev/kvm")).unwrap();
+        assert_eq!(list(1, 900), ["benchmark"], "what cannot be opened is not there");
+        fs::remove_dir(root.path().join("dev/kvm")).unwrap();
+        fs::write(root.path().join("dev/kvm"), "").unwrap();
+        assert_eq!(list(1, 900), ["benchmark", "kvm", "nixos-test"]);
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = first_string(&bytes);
             let _ = mem_mib(&bytes, "MemTotal");
             let _ = mem_mib(&[b"MemTotal:", bytes.as_slice()].concat(), "MemTotal");
         }

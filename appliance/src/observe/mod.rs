@@ -7,11 +7,14 @@
 //!
 //! Functions that read files take the root folder to read them below, `/` outside of tests.
 
+mod arm32;
+pub mod emulation;
 pub mod machine;
 pub mod nix;
 pub mod node_id;
 pub mod vitals;
 
+pub use emulation::Emulated;
 pub use machine::{Machine, default_slots};
 pub use node_id::node_id;
 
@@ -21,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// No file read here is larger: kernel files are a page, `machine-id` is 33 bytes.
+/// Few files read here are larger: most kernel files are a page, `machine-id` is 33 bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
 /// Why a fact could not be had.
@@ -53,9 +56,13 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Observe
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ObserveError> {
+    read_at_most(path, MAX_BYTES)
+}
+
+fn read_at_most(path: &Path, max_bytes: u64) -> Result<Vec<u8>, ObserveError> {
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
+        .and_then(|file| file.take(max_bytes).read_to_end(&mut bytes))
         .map_err(failed("read", path))?;
     Ok(bytes)
 }

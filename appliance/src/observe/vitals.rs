@@ -1,17 +1,53 @@
 //! What changes while the daemon runs: heat, memory, disk. Read when asked for, never polled here.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use super::{ObserveError, failed, leading_number, machine::mem_mib, read};
+use board_support::vitals::{Pressure, first_passive_mc};
 
-/// How much of the time tasks waited for memory, from the kernel's pressure stall information
-/// (`Documentation/accounting/psi.rst`), in basis points: 10,000 is all of the time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryPressure {
-    /// Some task waited, averaged over 10 s.
-    pub some_avg10_bp: u32,
-    /// Every task waited, averaged over 10 s.
-    pub full_avg10_bp: u32,
+use super::{ObserveError, failed, machine::mem_mib, read};
+
+/// What tasks wait for, by the kernel's names for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// A CPU to run on.
+    Cpu,
+    /// Memory to be reclaimed, or to come back from swap.
+    Memory,
+    /// A disk.
+    Io,
+}
+
+impl Resource {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Io => "io",
+        }
+    }
+}
+
+/// How hot a machine is, and how hot it may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heat {
+    /// Temperature of the zone that is closest to slowing the machine down, in thousandths of a
+    /// degree Celsius.
+    pub temperature_mc: i32,
+    /// Where that zone begins to: its first passive trip point. None if no zone has one; then the
+    /// temperature is the hottest zone's.
+    pub passive_mc: Option<i32>,
+}
+
+impl Heat {
+    /// How much hotter it may become before it is slowed down, in thousandths of a degree; less than
+    /// zero if it is slowed down now, and none if it never is.
+    #[must_use]
+    pub fn margin_mc(self) -> Option<i32> {
+        self.passive_mc.map(|passive_mc| passive_mc.saturating_sub(self.temperature_mc))
+    }
 }
 
 /// A file system's size.
@@ -26,19 +62,70 @@ pub struct Space {
 /// The hottest thermal zone in thousandths of a degree Celsius; `None` without sensors.
 #[must_use]
 pub fn temperature_mc(root: &Path) -> Option<i32> {
-    let zones = fs::read_dir(root.join("sys/class/thermal")).ok()?;
-    zones
-        .filter_map(Result::ok)
-        .filter(|zone| zone.file_name().to_string_lossy().starts_with("thermal_zone"))
-        // A zone that is switched off refuses to be read.
-        .filter_map(|zone| parse_temperature_mc(&read(&zone.path().join("temp")).ok()?))
-        .max()
+    zones(root).map(|heat| heat.temperature_mc).max()
 }
 
-/// Memory pressure; `None` on a kernel without pressure stall information.
+/// The thermal zone with the least margin to its first passive trip point; without any that has one,
+/// the hottest; `None` without sensors.
 #[must_use]
-pub fn memory_pressure(root: &Path) -> Option<MemoryPressure> {
-    parse_pressure(&read(&root.join("proc/pressure/memory")).ok()?)
+pub fn heat(root: &Path) -> Option<Heat> {
+    // None is the least of all margins, yet such a zone is the last to look at.
+    zones(root).min_by_key(|heat| (heat.margin_mc().unwrap_or(i32::MAX), -heat.temperature_mc))
+}
+
+/// Thermal zones whose sensor works. A zone that is switched off refuses to be read.
+fn zones(root: &Path) -> impl Iterator<Item = Heat> {
+    entries(&root.join("sys/class/thermal"), "thermal_zone").filter_map(|zone| {
+        let temp = read(&zone.join("temp")).ok()?;
+        let temperature_mc = board_support::vitals::temperature_mc(&temp)?;
+        let trips: Vec<_> = entries(&zone, "trip_point_").filter_map(|file| trip(&file)).collect();
+        let trips = trips.iter().map(|(kind, temp)| (kind.as_slice(), temp.as_slice()));
+        Some(Heat { temperature_mc, passive_mc: first_passive_mc(trips) })
+    })
+}
+
+/// The type and temperature of a trip point, given its `trip_point_*_type`.
+fn trip(file: &Path) -> Option<(Vec<u8>, Vec<u8>)> {
+    let name = file.file_name()?.to_str()?.strip_suffix("_type")?;
+    let temp = file.with_file_name(format!("{name}_temp"));
+    Some((read(file).ok()?, read(&temp).ok()?))
+}
+
+/// The paths in a folder whose names begin with `prefix`; none if there is no such folder.
+fn entries(folder: &Path, prefix: &'static str) -> impl Iterator<Item = PathBuf> + use<> {
+    let named = move |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(prefix);
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(named)
+        .map(|entry| entry.path())
+}
+
+/// How long tasks wait for something; `None` on a kernel without pressure stall information.
+#[must_use]
+pub fn pressure(root: &Path, resource: Resource) -> Option<Pressure> {
+    Pressure::parse(&read(&root.join("proc/pressure").join(resource.name())).ok()?)
+}
+
+/// Memory pressure; see [`pressure`].
+#[must_use]
+pub fn memory_pressure(root: &Path) -> Option<Pressure> {
+    pressure(root, Resource::Memory)
+}
+
+/// The clock rate of the fastest CPU now, and the most it could have, in MHz; `None` without
+/// cpufreq.
+#[must_use]
+pub fn clock_mhz(root: &Path) -> Option<(u32, u32)> {
+    let policies = entries(&root.join("sys/devices/system/cpu/cpufreq"), "policy");
+    let rate =
+        |policy: &Path, name| board_support::vitals::clock_mhz(&read(&policy.join(name)).ok()?);
+    policies
+        .filter_map(|policy| {
+            Some((rate(&policy, "scaling_cur_freq")?, rate(&policy, "cpuinfo_max_freq")?))
+        })
+        .max()
 }
 
 /// Memory that new work could have without swapping, in MiB.
@@ -65,34 +152,8 @@ pub fn space(path: &Path) -> Result<Space, ObserveError> {
     })
 }
 
-/// Thousandths of a degree; what no working board can have is a broken sensor's.
-fn parse_temperature_mc(text: &[u8]) -> Option<i32> {
-    let value: i32 = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
-    (-60_000..=200_000).contains(&value).then_some(value)
-}
-
-/// `some avg10=1.23 avg60=…` and the same for `full`.
-fn parse_pressure(text: &[u8]) -> Option<MemoryPressure> {
-    let avg10 = |kind: &[u8]| {
-        text.split(|byte| *byte == b'\n')
-            .find_map(|line| line.strip_prefix(kind)?.strip_prefix(b" avg10="))
-            .and_then(parse_percent_bp)
-    };
-    Some(MemoryPressure { some_avg10_bp: avg10(b"some")?, full_avg10_bp: avg10(b"full")? })
-}
-
-/// A percentage with two decimals, which the kernel always prints, in basis points.
-fn parse_percent_bp(text: &[u8]) -> Option<u32> {
-    let point = text.iter().position(|byte| *byte == b'.')?;
-    let (whole, hundredths) = (&text[..point], text.get(point + 1..point + 3)?);
-    let (whole, hundredths) = (leading_number(whole)?, leading_number(hundredths)?);
-    u32::try_from(whole.checked_mul(100)?.checked_add(hundredths)?).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -114,17 +175,72 @@ mod tests {
         assert_eq!(temperature_mc(root.path()), Some(61_200));
     }
 
+    /// Writes files below a root.
+    fn put(root: &Path, files: &[(&str, &str)]) {
+        for (path, text) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
     #[test]
-    fn pressure_is_read_in_basis_points() {
-        let text = b"some avg10=1.23 avg60=0.50 avg300=0.10 total=123456\n\
-            full avg10=100.00 avg60=0.00 avg300=0.00 total=1\n";
-        assert_eq!(
-            parse_pressure(text),
-            Some(MemoryPressure { some_avg10_bp: 123, full_avg10_bp: 10_000 })
+    fn the_zone_closest_to_its_trip_point_counts() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(heat(root.path()), None);
+        let zone = |n: u32, file: &str| format!("sys/class/thermal/thermal_zone{n}/{file}");
+        put(root.path(), &[(&zone(0, "temp"), "80000\n"), (&zone(1, "temp"), "60000\n")]);
+        let hottest = Heat { temperature_mc: 80_000, passive_mc: None };
+        assert_eq!(heat(root.path()), Some(hottest));
+        assert_eq!(hottest.margin_mc(), None);
+        put(
+            root.path(),
+            &[
+                (&zone(0, "trip_point_0_type"), "critical\n"),
+                (&zone(0, "trip_point_0_temp"), "81000\n"),
+                (&zone(1, "trip_point_0_type"), "critical\n"),
+                (&zone(1, "trip_point_0_temp"), "95000\n"),
+                (&zone(1, "trip_point_1_type"), "passive\n"),
+                (&zone(1, "trip_point_1_temp"), "75000\n"),
+                (&zone(1, "trip_point_2_type"), "passive\n"),
+                (&zone(1, "trip_point_2_temp"), "70000\n"),
+                (&zone(1, "trip_point_3_type"), "passive\n"),
+                (&zone(2, "temp"), "78000\n"),
+                (&zone(2, "trip_point_0_type"), "passive\n"),
+                (&zone(2, "trip_point_0_temp"), "85000\n"),
+            ],
         );
-        assert_eq!(parse_pressure(b""), None);
-        assert_eq!(parse_pressure(b"some avg10=\nfull avg10=1"), None);
-        assert_eq!(memory_pressure(Path::new("/no/such/root")), None);
+        let closest = Heat { temperature_mc: 78_000, passive_mc: Some(85_000) };
+        assert_eq!(heat(root.path()), Some(closest));
+        assert_eq!(closest.margin_mc(), Some(7_000));
+        put(root.path(), &[(&zone(1, "temp"), "71000\n")]);
+        let above = Heat { temperature_mc: 71_000, passive_mc: Some(70_000) };
+        assert_eq!(heat(root.path()), Some(above));
+        assert_eq!(above.margin_mc(), Some(-1_000));
+    }
+
+    #[test]
+    fn pressure_and_clock_rates_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        let none: Option<Pressure> = None;
+        assert_eq!(memory_pressure(root.path()), none);
+        assert_eq!(clock_mhz(root.path()), None);
+        let cpufreq = "sys/devices/system/cpu/cpufreq";
+        put(
+            root.path(),
+            &[
+                ("proc/pressure/cpu", "some avg10=7.50 avg60=0.50 avg300=0.10 total=1\n"),
+                ("proc/pressure/io", "nothing\n"),
+                (&format!("{cpufreq}/policy0/scaling_cur_freq"), "408000\n"),
+                (&format!("{cpufreq}/policy0/cpuinfo_max_freq"), "1800000\n"),
+                (&format!("{cpufreq}/policy4/scaling_cur_freq"), "1200000\n"),
+                (&format!("{cpufreq}/policy4/cpuinfo_max_freq"), "2400000\n"),
+            ],
+        );
+        let cpu = Pressure { some_avg10_bp: 750, full_avg10_bp: 0 };
+        assert_eq!(pressure(root.path(), Resource::Cpu), Some(cpu));
+        assert_eq!(pressure(root.path(), Resource::Io), None);
+        assert_eq!(clock_mhz(root.path()), Some((1_200, 2_400)));
     }
 
     #[test]
@@ -134,14 +250,5 @@ mod tests {
         assert!(available_mib(Path::new("/")).unwrap() > 0);
         let error = super::space(Path::new("/no/such/path")).unwrap_err();
         assert!(error.to_string().contains("/no/such/path"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100), number in "[0-9.]{0,30}") {
-            let _ = parse_temperature_mc(&bytes);
-            let _ = parse_pressure(&bytes);
-            let _ = parse_pressure(format!("some avg10={number}\nfull avg10={number}").as_bytes());
-        }
     }
 }

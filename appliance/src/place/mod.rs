@@ -1,5 +1,6 @@
 //! Which node a job should have. Pure: facts in, a decision with its reason out; no I/O, no clock.
 
+pub mod admission;
 mod words;
 
 #[cfg(test)]

@@ -1,0 +1,108 @@
+//! This node as a builder: what it offers, and whether it starts another build now.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    execute::LocalNix,
+    model::NodeView,
+    observe::vitals,
+    place::{
+        Health, NodeFacts,
+        admission::{Gates, Limits, Load},
+    },
+};
+
+/// This node as a builder.
+pub(super) struct Here {
+    /// Its nix-daemon.
+    pub(super) executor: Arc<LocalNix>,
+    /// Its description; what changes in it is not looked at.
+    pub(super) view: NodeView,
+    /// Whether it takes jobs.
+    pub(super) draining: AtomicBool,
+    /// Where builds need free space.
+    pub(super) store: PathBuf,
+    /// How much of it, in MiB.
+    pub(super) min_free_mib: u64,
+    /// When it starts nothing more.
+    pub(super) limits: Limits,
+    /// What is closed by them.
+    pub(super) gates: Mutex<Gates>,
+}
+
+/// What keeps a node from starting builds, in words; empty if nothing does. The same as long as the
+/// reason is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// It will go on by itself.
+    pub(super) paused: String,
+    /// It may need help.
+    pub(super) trouble: String,
+}
+
+impl Here {
+    pub(super) fn facts(&self) -> NodeFacts {
+        NodeFacts {
+            id: self.view.id.clone(),
+            name: self.view.name.clone(),
+            here: true,
+            systems: self.view.systems.clone(),
+            emulated: self.view.emulated.clone(),
+            features: self.view.features.clone(),
+            slots: self.view.slots,
+            ahead: 0,
+            assigned: 0,
+            busy: 0,
+            health: self.health(),
+        }
+    }
+
+    fn health(&self) -> Health {
+        if self.draining.load(Ordering::Relaxed) {
+            return Health::Draining;
+        }
+        let Standing { paused, trouble } = self.standing();
+        if !trouble.is_empty() {
+            Health::Away(trouble)
+        } else if !paused.is_empty() {
+            Health::Paused(paused)
+        } else {
+            Health::Ready
+        }
+    }
+
+    /// What keeps it from starting builds now.
+    pub(super) fn standing(&self) -> Standing {
+        let root = Path::new("/");
+        let heat = vitals::heat(root);
+        let load = Load {
+            temperature_mc: heat.map(|heat| heat.temperature_mc),
+            passive_mc: heat.and_then(|heat| heat.passive_mc),
+            memory_pressure_bp: vitals::memory_pressure(root).map(|it| it.some_avg10_bp),
+            available_mib: vitals::available_mib(root).ok(),
+            builds: self.executor.builds.load(Ordering::Relaxed),
+        };
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused = gates.closed(&self.limits, &load).unwrap_or_default();
+        Standing { paused, trouble: self.trouble() }
+    }
+
+    fn trouble(&self) -> String {
+        match vitals::space(&self.store).map(|space| space.free_bytes >> 20) {
+            Ok(free_mib) if free_mib < self.min_free_mib => format!(
+                "less than {} MiB are free on {} (queue.min_free_mib); `nix-collect-garbage` there \
+                 may help",
+                self.min_free_mib,
+                self.store.display(),
+            ),
+            Ok(_) => self.executor.trouble(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
