@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use roost_lab::{
-    Host, HostSpec, Lan, Release, Result, Service,
+    Host, HostSpec, Lan, Release, Result,
     fixtures::{
-        builds::{self, Nix},
+        builds::Nix,
         fleet::{self, SYSTEM},
         nix::Drv,
         roost, ssh, steered,
@@ -15,8 +15,6 @@ use roost_lab::{
 
 /// What the peers run, and the board that is asked does not.
 const FOREIGN: &str = "riscv64-linux";
-/// The board that is asked, as a store.
-const STORE: &str = "ssh-ng://roost@front";
 const CA: &str = "extra-experimental-features = ca-derivations";
 const SOON: Duration = Duration::from_secs(60);
 
@@ -115,7 +113,7 @@ fn stock_clients_get_what_a_peer_has_built() -> Result<()> {
 #[test]
 fn floating_outputs_come_with_what_they_realise() -> Result<()> {
     let lan = Lan::new()?;
-    let [stock, front, ..] = lan_with(&lan, Release::Trixie)?;
+    let [stock, front, _a, _b] = lan_with(&lan, Release::Trixie)?;
     let floating = |drv: Drv| {
         drv.attr("__contentAddressed", "true")
             .attr("outputHashMode", "\"recursive\"")
