@@ -165,7 +165,8 @@ mod tests {
             board("aarch64-linux", &["kvm"]),
             board("x86_64-linux", &[]),
         ];
-        let lines: Vec<_> = lines(&boards, |_| true, 32 << 10, Some(64)).iter().map(Line::render).collect();
+        let lines: Vec<_> =
+            lines(&boards, |_| true, 32 << 10, Some(64)).iter().map(Line::render).collect();
         assert_eq!(
             lines,
             [
