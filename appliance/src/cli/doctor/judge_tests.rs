@@ -103,7 +103,7 @@ fn nothing_is_wrong_with_a_healthy_machine() {
     let findings = judge(&healthy());
     let wrong: Vec<_> = findings.iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(findings.len(), 12);
+    assert_eq!(findings.len(), 15);
 }
 
 #[test]
