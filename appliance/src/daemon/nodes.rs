@@ -12,6 +12,7 @@ use crate::{
     fleet::{Board, Fleet},
     model::{ControlRequest, JobKey},
     place::NodeFacts,
+    queue::roots::Roots,
 };
 
 /// Jobs that may wait at a board beyond its slots: enough that a slot is never idle while the next
@@ -27,6 +28,8 @@ pub(super) struct AllNodes {
     /// The local nix-daemon, where inputs are shipped from.
     pub(super) socket: PathBuf,
     pub(super) substitute: bool,
+    /// Where outputs are held that a board has built for this node's clients.
+    pub(super) roots: Roots,
 }
 
 impl Nodes for AllNodes {
@@ -56,6 +59,7 @@ impl Nodes for AllNodes {
             link,
             socket: self.socket.clone(),
             substitute: self.substitute,
+            roots: self.roots.clone(),
             forget: Arc::new(forget),
         }))
     }

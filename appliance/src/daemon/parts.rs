@@ -84,6 +84,7 @@ impl Parts {
             fleet: fleet.clone(),
             socket: socket.clone(),
             substitute: config.workstation.substitute_on_boards,
+            roots: roots.clone(),
         };
         let queries = Queries::new(socket.clone());
         let inputs: Option<Arc<dyn Inputs>> = match &here {

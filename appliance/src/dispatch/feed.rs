@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix_compat::nix_daemon::{Field, StderrMessage};
 use tokio::sync::{mpsc, watch};
 
-use super::live::{Progress, shipping};
+use super::live::{Progress, fetching, shipping};
 use crate::{
     execute::{Stage, activity},
     model::{Job, JobEvent},
@@ -134,8 +134,12 @@ impl Feed {
             Stage::Waiting(reason) => {
                 (LEVEL_TALKATIVE, activity::UNKNOWN, format!("{}: {reason}", self.name), vec![])
             }
-            Stage::Shipping { node, sent_paths, paths, sent_bytes, bytes } => {
-                let far = shipping(node, (*sent_paths, *paths), (*sent_bytes, *bytes));
+            Stage::Shipping { node, copied } => {
+                let far = shipping(node, copied);
+                (LEVEL_TALKATIVE, activity::UNKNOWN, format!("{}: {far}", self.name), vec![])
+            }
+            Stage::Fetching { node, copied } => {
+                let far = fetching(node, copied);
                 (LEVEL_TALKATIVE, activity::UNKNOWN, format!("{}: {far}", self.name), vec![])
             }
             Stage::Building { node, .. } => {

@@ -6,7 +6,7 @@ use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::{
-    execute::Stage,
+    execute::{Copied, Stage},
     model::{How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
     queue::logs::LogWriter,
 };
@@ -191,9 +191,8 @@ impl Live {
     fn waiting_for(&self) -> String {
         match &*self.progress.borrow() {
             Progress::At(Stage::Waiting(reason)) => reason.clone(),
-            Progress::At(Stage::Shipping { node, sent_paths, paths, sent_bytes, bytes }) => {
-                shipping(node, (*sent_paths, *paths), (*sent_bytes, *bytes))
-            }
+            Progress::At(Stage::Shipping { node, copied }) => shipping(node, copied),
+            Progress::At(Stage::Fetching { node, copied }) => fetching(node, copied),
             Progress::At(Stage::Building { node, phase }) => match phase {
                 Some(phase) => format!("building on {node} ({phase})"),
                 None => format!("building on {node}"),
@@ -204,15 +203,13 @@ impl Live {
 }
 
 /// How far the shipping of inputs is, in words.
-pub(super) fn shipping(node: &str, paths: (usize, usize), bytes: (u64, u64)) -> String {
-    const MIB: u64 = 1 << 20;
-    format!(
-        "copying inputs to {node}: {} of {} paths, {} of {} MiB",
-        paths.0,
-        paths.1,
-        bytes.0 / MIB,
-        bytes.1.div_ceil(MIB)
-    )
+pub(super) fn shipping(node: &str, copied: &Copied) -> String {
+    format!("copying inputs to {node}: {copied}")
+}
+
+/// How far the fetching of outputs is, in words.
+pub(super) fn fetching(node: &str, copied: &Copied) -> String {
+    format!("copying outputs from {node}: {copied}")
 }
 
 fn outcome(result: &BuildResult) -> String {

@@ -16,20 +16,18 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use nix_compat::{
-    nix_daemon::{
-        BuildResult, BuildStatus, ClientOptions,
-        client::{ClientError, Discard},
-    },
-    store_path::StorePath,
+use nix_compat::nix_daemon::{
+    BuildResult, BuildStatus, ClientOptions,
+    client::{ClientError, Discard},
 };
 
 use super::{
     Execute, Order, Report, Stage, Verdict, mode,
     nix::{self, ANSWER_TIMEOUT, NixClient},
+    outputs,
 };
 use crate::{
-    model::{JobKey, Payload, realised_paths},
+    model::{JobKey, Payload},
     queue::roots::Roots,
 };
 
@@ -198,28 +196,11 @@ impl LocalNix {
         if !result.is_success() {
             return Ok(());
         }
-        let outputs = outputs(order, result);
-        for output in &outputs {
-            nix::within(ANSWER_TIMEOUT, nix.add_temp_root(output, &mut Discard))
-                .await
-                .map_err(|error| error.to_string())?;
-        }
-        let (roots, id) = (self.roots.clone(), order.key.id());
-        tokio::task::spawn_blocking(move || roots.hold_outputs(&id, &outputs))
+        let made = outputs::of(order, result);
+        outputs::protect(nix, &made).await.map_err(|error| error.to_string())?;
+        outputs::hold(&self.roots, order.key.id(), made)
             .await
-            .map_err(|error| error.to_string())?
             .map_err(|error| format!("the outputs cannot be held: {error}"))
-    }
-}
-
-/// The paths that a job made: as realised, else as the derivation says.
-fn outputs(order: &Order, result: &BuildResult) -> BTreeSet<StorePath> {
-    let realised = realised_paths(result);
-    match &order.payload {
-        Payload::Derivation(derivation) if realised.is_empty() => {
-            derivation.outputs.values().filter_map(|output| output.path.clone()).collect()
-        }
-        _ => realised,
     }
 }
 

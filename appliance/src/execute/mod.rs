@@ -6,9 +6,12 @@
 mod link;
 mod local;
 pub mod nix;
+mod outputs;
 mod peer;
 mod queries;
 pub mod ship;
+
+use std::fmt;
 
 use futures_util::future::BoxFuture;
 use nix_compat::nix_daemon::{BuildMode, BuildResult, Field, StderrMessage};
@@ -52,14 +55,15 @@ pub enum Stage {
     Shipping {
         /// The board's name.
         node: String,
-        /// Store paths sent.
-        sent_paths: usize,
-        /// Store paths to send.
-        paths: usize,
-        /// Bytes of NARs sent.
-        sent_bytes: u64,
-        /// Bytes of NARs to send.
-        bytes: u64,
+        /// How far they are.
+        copied: Copied,
+    },
+    /// It has been built, and its outputs are on their way here.
+    Fetching {
+        /// The name of the board that built it.
+        node: String,
+        /// How far they are.
+        copied: Copied,
     },
     /// It builds.
     Building {
@@ -68,6 +72,28 @@ pub enum Stage {
         /// Nix's word for what the builder does, such as `unpackPhase`, if it told.
         phase: Option<String>,
     },
+}
+
+/// How far the copying of store paths is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Store paths that have arrived.
+    pub done_paths: usize,
+    /// Store paths to copy.
+    pub paths: usize,
+    /// Bytes of NARs sent.
+    pub done_bytes: u64,
+    /// Bytes of NARs to send.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: u64 = 1 << 20;
+        let Self { done_paths, paths, done_bytes, bytes } = self;
+        let (done_mib, mib) = (done_bytes / MIB, bytes.div_ceil(MIB));
+        write!(f, "{done_paths} of {paths} paths, {done_mib} of {mib} MiB")
+    }
 }
 
 /// Where an executor tells how a job goes.

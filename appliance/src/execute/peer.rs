@@ -1,4 +1,5 @@
-//! Runs a job on a board: ships its inputs there, has it built, and listens.
+//! Runs a job on a board: ships its inputs there, has it built, listens, and brings its outputs home
+//! if they are wanted here.
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
@@ -15,9 +16,13 @@ use super::{
     Execute, Link, Order, Report, Stage, Verdict, activity,
     link::Channel,
     nix::{self, ANSWER_TIMEOUT, NixClient},
+    outputs,
     ship::{self, ShipError},
 };
-use crate::model::{JobKey, Payload, first_line};
+use crate::{
+    model::{JobKey, Payload, Site, first_line},
+    queue::roots::Roots,
+};
 
 /// How often inputs are sent again when the board lost them before it accepted the job.
 const SHIPMENTS: u32 = 3;
@@ -35,6 +40,8 @@ pub struct Peer {
     pub socket: PathBuf,
     /// Whether the board may fetch inputs from its own substituters first.
     pub substitute: bool,
+    /// Where outputs are held that are wanted here, until they are fetched.
+    pub roots: Roots,
     /// Tells the board that a job is not wanted.
     pub forget: Arc<Forget>,
 }
@@ -78,12 +85,12 @@ impl Peer {
         for _ in 0..SHIPMENTS {
             match self.ship(&mut channel.nix, order, report).await {
                 Ok(()) => {}
-                Err(ShipError::Board(ClientError::Nix(error))) => {
+                Err(ShipError::To(ClientError::Nix(error))) => {
                     let text = first_line(&error.message);
                     return Verdict::Lost(format!("{} did not take the inputs: {text}", self.node));
                 }
-                Err(ShipError::Board(error)) => return lost(&error),
-                Err(error) => return refused(order, &error.to_string()),
+                Err(ShipError::To(error)) => return lost(&error),
+                Err(error) => return refused(order, &format!("the local store: {error}")),
             }
             report.stage(Stage::Waiting(format!("sent to {}", self.node)));
             let mut sink = |message| {
@@ -104,7 +111,10 @@ impl Peer {
                         Err(error) => return lost(&error),
                     }
                 }
-                Ok(result) => return Verdict::Ended(Box::new(result)),
+                Ok(result) => {
+                    report.built();
+                    return self.end(&mut channel.nix, order, result, report).await;
+                }
                 Err(ClientError::Nix(error)) => {
                     let result = BuildResult::failure(BuildStatus::MiscFailure, error.message);
                     return Verdict::Ended(Box::new(result));
@@ -113,6 +123,26 @@ impl Peer {
             }
         }
         Verdict::Died(format!("{} lost inputs {SHIPMENTS} times as they arrived", self.node))
+    }
+
+    /// Ends a run that has a result. Outputs that are wanted in this node's store come here first.
+    async fn end(
+        &self,
+        board: &mut NixClient,
+        order: &Order,
+        result: BuildResult,
+        report: &mut dyn Report,
+    ) -> Verdict {
+        if order.key.site == Site::Here && result.is_success() {
+            let home = (&*self.socket, &self.roots);
+            let brought =
+                outputs::bring_home(board, &self.node, home, (order, &result), report).await;
+            if let Err(error) = brought {
+                let why = format!("the outputs could not be fetched from {}: {error}", self.node);
+                return if error.is_refusal() { Verdict::Died(why) } else { Verdict::Lost(why) };
+            }
+        }
+        Verdict::Ended(Box::new(result))
     }
 
     /// Sends what the board lacks. Only one job at a time uploads to a board; one that lacks
@@ -125,11 +155,11 @@ impl Peer {
     ) -> Result<(), ShipError> {
         let Payload::Derivation(derivation) = &order.payload else { return Ok(()) };
         let inputs = &derivation.input_srcs;
-        if has_all(board, inputs).await.map_err(ShipError::Board)? {
+        if has_all(board, inputs).await.map_err(ShipError::To)? {
             return Ok(());
         }
         let unreachable = |error: nix::NixError| {
-            ShipError::Local(ClientError::Nix(nix_compat::nix_daemon::NixError::new(
+            ShipError::From(ClientError::Nix(nix_compat::nix_daemon::NixError::new(
                 error.to_string(),
             )))
         };
@@ -146,7 +176,8 @@ impl Peer {
         if cargo.is_empty() {
             return Ok(());
         }
-        ship::send(&mut local, board, &cargo, &self.node, report).await
+        let stage = |copied| Stage::Shipping { node: self.node.clone(), copied };
+        ship::send(&mut local, board, &cargo, &stage, report).await
     }
 
     /// What the board says of the job, as our own clients should see it.

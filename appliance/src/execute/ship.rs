@@ -1,4 +1,5 @@
-//! Sends a job's inputs to a board: what it lacks and nothing else, references first.
+//! Copies store paths from one store to another: what that one lacks and nothing else, references
+//! first. A job's inputs go to a board, and its outputs come back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,41 +22,41 @@ use tokio::{
 };
 
 use super::{
-    Report, Stage,
+    Copied, Report, Stage,
     nix::{ANSWER_TIMEOUT, NixClient, within},
 };
 
 /// People read progress; they do not need more than this.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-/// Longest wait for a board that fetches inputs from binary caches by itself.
+/// Longest wait for a store that fetches inputs from binary caches by itself.
 const SUBSTITUTE_TIMEOUT: Duration = Duration::from_secs(3600);
-/// A board that takes less than this is as good as gone.
+/// A store that takes less than this is as good as gone.
 const SLOWEST_BYTES_PER_S: u64 = 16 << 10;
 
-/// Longest wait for a board to take this many bytes.
+/// Longest wait for a store to take this many bytes.
 fn patience(bytes: u64) -> Duration {
     ANSWER_TIMEOUT + Duration::from_secs(bytes / SLOWEST_BYTES_PER_S)
 }
 
-/// Why inputs could not be sent.
+/// Why paths could not be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum ShipError {
-    /// The local store lost them, or never had them.
-    #[error("{0} is not in the local store any more, and the board needs it")]
+    /// The store that they come from lost them, or never had them.
+    #[error("{0} is needed, and is not in the store any more")]
     Gone(StorePath),
-    /// The local nix-daemon failed.
-    #[error("the local nix-daemon: {0}")]
-    Local(#[source] ClientError),
-    /// The board, or the connection to it, failed.
+    /// The store that they come from, or the connection to it, failed.
     #[error("{0}")]
-    Board(#[source] ClientError),
+    From(#[source] ClientError),
+    /// The store that they go to, or the connection to it, failed.
+    #[error("{0}")]
+    To(#[source] ClientError),
     /// Paths refer to each other in a circle, which no store allows.
     #[error("the references of {0} go round in a circle")]
     Circle(StorePath),
 }
 
-/// What a board lacks, references first.
+/// What a store lacks, references first.
 #[derive(Debug, Default)]
 pub struct Cargo {
     infos: Vec<PathInfo>,
@@ -70,29 +71,30 @@ impl Cargo {
     }
 }
 
-/// Finds out what the board lacks of the closure of `inputs`. A path that the board has is there
-/// with its closure, so only what refers to missing paths is followed.
+/// Finds out what `to` lacks of the closure of `paths`. A path that it has is there with its
+/// closure, so only what refers to missing paths is followed. With `substitute`, it may fetch them
+/// from binary caches first.
 ///
 /// # Errors
 /// [`ShipError`].
 pub async fn missing(
-    local: &mut NixClient,
-    board: &mut NixClient,
-    inputs: &BTreeSet<StorePath>,
+    from: &mut NixClient,
+    to: &mut NixClient,
+    paths: &BTreeSet<StorePath>,
     substitute: bool,
 ) -> Result<Cargo, ShipError> {
-    let mut asked = inputs.clone();
-    let mut unknown = inputs.clone();
+    let mut asked = paths.clone();
+    let mut unknown = paths.clone();
     let mut lacking = BTreeMap::new();
     while !unknown.is_empty() {
         let limit = if substitute { SUBSTITUTE_TIMEOUT } else { ANSWER_TIMEOUT };
-        let valid = within(limit, board.query_valid_paths(&unknown, substitute, &mut Discard))
+        let valid = within(limit, to.query_valid_paths(&unknown, substitute, &mut Discard))
             .await
-            .map_err(ShipError::Board)?;
+            .map_err(ShipError::To)?;
         let missing: Vec<StorePath> = unknown.difference(&valid).cloned().collect();
-        let infos = within(ANSWER_TIMEOUT, local.query_path_infos(&missing, &mut Discard))
+        let infos = within(ANSWER_TIMEOUT, from.query_path_infos(&missing, &mut Discard))
             .await
-            .map_err(ShipError::Local)?;
+            .map_err(ShipError::From)?;
         unknown = BTreeSet::new();
         for (path, info) in missing.into_iter().zip(infos) {
             let info = info.ok_or_else(|| ShipError::Gone(path.clone()))?;
@@ -106,62 +108,65 @@ pub async fn missing(
     Ok(Cargo { infos: references_first(lacking)?, bytes })
 }
 
-/// Sends it. The receiver has a path's references before the path.
+/// Sends it. The receiver has a path's references before the path. `stage` makes a stage of how far
+/// it is.
 ///
 /// # Errors
 /// [`ShipError`].
 pub async fn send(
-    local: &mut NixClient,
-    board: &mut NixClient,
+    from: &mut NixClient,
+    to: &mut NixClient,
     cargo: &Cargo,
-    node: &str,
+    stage: &(dyn Fn(Copied) -> Stage + Sync),
     report: &mut dyn Report,
 ) -> Result<(), ShipError> {
-    let mut upload = board
+    let mut upload = to
         .begin_add_multiple(cargo.infos.len() as u64, false, true)
         .await
-        .map_err(ShipError::Board)?;
-    let mut progress = Progress { node, cargo, sent_paths: 0, sent_bytes: 0, told: None, report };
+        .map_err(ShipError::To)?;
+    let mut progress = Progress::new(cargo, stage, report);
     for info in &cargo.infos {
         progress.tell();
-        let nar = within(ANSWER_TIMEOUT, local.open_nar(&info.path, &mut Discard))
+        let nar = within(ANSWER_TIMEOUT, from.open_nar(&info.path, &mut Discard))
             .await
-            .map_err(ShipError::Local)?;
+            .map_err(ShipError::From)?;
         let mut nar = Metered { nar, progress: &mut progress };
         within(patience(info.nar_size), upload.add(info, &mut nar, &mut Discard)).await.map_err(
             |error| match error {
-                ClientError::Source(_) => ShipError::Local(error),
-                _ => ShipError::Board(error),
+                ClientError::Source(_) => ShipError::From(error),
+                _ => ShipError::To(error),
             },
         )?;
-        progress.sent_paths += 1;
+        progress.copied.done_paths += 1;
     }
-    within(patience(cargo.bytes), upload.finish(&mut Discard)).await.map_err(ShipError::Board)
+    within(patience(cargo.bytes), upload.finish(&mut Discard)).await.map_err(ShipError::To)
 }
 
 struct Progress<'a> {
-    node: &'a str,
-    cargo: &'a Cargo,
-    sent_paths: usize,
-    sent_bytes: u64,
+    copied: Copied,
+    stage: &'a (dyn Fn(Copied) -> Stage + Sync),
     told: Option<Instant>,
     report: &'a mut dyn Report,
 }
 
-impl Progress<'_> {
+impl<'a> Progress<'a> {
+    fn new(
+        cargo: &Cargo,
+        stage: &'a (dyn Fn(Copied) -> Stage + Sync),
+        report: &'a mut dyn Report,
+    ) -> Self {
+        let (paths, bytes) = (cargo.infos.len(), cargo.bytes);
+        let copied = Copied { paths, bytes, ..Copied::default() };
+        Self { copied, stage, told: None, report }
+    }
+
     fn tell(&mut self) {
         let now = Instant::now();
         if self.told.is_some_and(|told| now - told < PROGRESS_EVERY) {
             return;
         }
         self.told = Some(now);
-        self.report.stage(Stage::Shipping {
-            node: self.node.to_owned(),
-            sent_paths: self.sent_paths,
-            paths: self.cargo.infos.len(),
-            sent_bytes: self.sent_bytes,
-            bytes: self.cargo.bytes,
-        });
+        self.report.stage((self.stage)(self.copied));
     }
 }
 
@@ -179,7 +184,7 @@ impl<N: AsyncBufRead + Unpin> AsyncBufRead for Metered<'_, '_, N> {
     fn consume(self: Pin<&mut Self>, n: usize) {
         let this = self.get_mut();
         Pin::new(&mut this.nar).consume(n);
-        this.progress.sent_bytes += n as u64;
+        this.progress.copied.done_bytes += n as u64;
         this.progress.tell();
     }
 }
@@ -279,6 +284,10 @@ mod tests {
         assert_eq!(order, [path("c"), path("b"), path("a")]);
     }
 
+    fn shipping(copied: Copied) -> Stage {
+        Stage::Shipping { node: "b".to_owned(), copied }
+    }
+
     /// Hears nothing of how it goes.
     struct Unheard;
 
@@ -292,20 +301,20 @@ mod tests {
     async fn an_upload_cut_short_leaves_a_connection_that_is_not_idle() {
         let (near, far) = (FakeNix::new(), FakeNix::new());
         let (near_socket, far_socket) = (near.local().socket, far.local().socket);
-        let (local, mut daemon) = tokio::join!(nix::connect(&near_socket), near.accept());
-        let (board, _receiver) = tokio::join!(nix::connect(&far_socket), far.accept());
-        let (mut local, mut board) = (local.unwrap().0, board.unwrap().0);
+        let (from, mut daemon) = tokio::join!(nix::connect(&near_socket), near.accept());
+        let (to, _receiver) = tokio::join!(nix::connect(&far_socket), far.accept());
+        let (mut from, mut to) = (from.unwrap().0, to.unwrap().0);
         let cargo = Cargo { infos: infos(&[("a", &[])]).into_values().collect(), bytes: 0 };
         let refuse = async {
             daemon.request().await;
             daemon.send(&StderrMessage::Error(NixError::new("gone")).encode()).await;
         };
         let mut unheard = Unheard;
-        let sent = send(&mut local, &mut board, &cargo, "nahe", &mut unheard);
+        let sent = send(&mut from, &mut to, &cargo, &shipping, &mut unheard);
         let (sent, ()) = soon(async { tokio::join!(sent, refuse) }).await;
-        assert!(matches!(sent, Err(ShipError::Local(ClientError::Nix(_)))), "{sent:?}");
-        assert!(!board.is_idle());
-        assert!(local.is_idle());
+        assert!(matches!(sent, Err(ShipError::From(ClientError::Nix(_)))), "{sent:?}");
+        assert!(!to.is_idle());
+        assert!(from.is_idle());
     }
 
     #[tokio::test(start_paused = true)]
@@ -340,9 +349,7 @@ mod tests {
     async fn progress_is_told_in_the_middle_of_a_path() {
         let cargo = Cargo { infos: infos(&[("big", &[])]).into_values().collect(), bytes: 100 };
         let mut told = Told::default();
-        let report = &mut told;
-        let mut progress =
-            Progress { node: "b", cargo: &cargo, sent_paths: 0, sent_bytes: 0, told: None, report };
+        let mut progress = Progress::new(&cargo, &shipping, &mut told);
         progress.tell();
         let mut nar = Metered { nar: &[0; 100][..], progress: &mut progress };
         let mut quarter = [0; 25];
@@ -350,13 +357,8 @@ mod tests {
         tokio::time::advance(PROGRESS_EVERY).await;
         nar.read_exact(&mut quarter).await.unwrap();
         nar.read_exact(&mut quarter).await.unwrap();
-        let stage = |sent_bytes| Stage::Shipping {
-            node: "b".to_owned(),
-            sent_paths: 0,
-            paths: 1,
-            sent_bytes,
-            bytes: 100,
-        };
+        let stage =
+            |done_bytes| shipping(Copied { paths: 1, bytes: 100, done_paths: 0, done_bytes });
         assert_eq!(told.0, [stage(0), stage(50)]);
     }
 }

@@ -13,9 +13,9 @@ use nix_compat::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::Relay;
+use super::{Lifetime, Relay};
 use crate::{
-    model::Builds,
+    model::{Builds, Submission},
     wire::{
         jobs::{Jobs, failures},
         session::SessionError,
@@ -123,8 +123,12 @@ impl<B: Builds> Relay<'_, B> {
     /// Has the jobs done, with their messages sent to the client. The results are in the order of
     /// `orders`.
     async fn build(&mut self, orders: Vec<Order>) -> Result<Vec<BuildResult>, SessionError> {
-        let (submissions, outputs): (Vec<_>, Vec<_>) =
-            orders.into_iter().map(|order| (order.submission, order.outputs)).unzip();
+        // A peer's jobs are built here or refused: another node has sent them on already.
+        let forwarded = self.lifetime == Lifetime::Job;
+        let (submissions, outputs): (Vec<_>, Vec<_>) = orders
+            .into_iter()
+            .map(|order| (Submission { forwarded, ..order.submission }, order.outputs))
+            .unzip();
         let mut jobs = Jobs::submit(self.builds, submissions).await;
         let mut bytes = Vec::new();
         loop {

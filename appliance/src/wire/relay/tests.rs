@@ -285,7 +285,7 @@ async fn a_derivation_becomes_a_job_and_is_done_with_when_its_outputs_are_fetche
     let (built, id) = tokio::join!(soon(built), async {
         let (job, events) = calls.submission().await;
         assert_eq!(job.payload, Payload::Derivation(Box::new(drv("x"))));
-        assert_eq!(job.client.label, "ssh from ::1");
+        assert_eq!((job.client.label.as_str(), job.forwarded), ("ssh from ::1", false));
         events.send(JobEvent::Message(line.clone())).await.unwrap();
         finish(&events, result(BuildStatus::Built)).await;
         job.key.id()
@@ -424,6 +424,7 @@ async fn a_peer_has_a_connection_to_nix_daemon_for_each_job() {
     let (failed, ()) = tokio::join!(build(&mut client, "x"), async {
         let (job, events) = calls.submission().await;
         assert_eq!(job.client.label, "alice on desk");
+        assert!(job.forwarded, "it is sent on once at most");
         finish(&events, result(BuildStatus::PermanentFailure)).await;
     });
     assert!(!failed.unwrap().is_success());

@@ -219,6 +219,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Client<R, W> {
         self.finish(Ok(realisations))
     }
 
+    /// Tells the store which path an output has that was built elsewhere. The path must be valid.
+    ///
+    /// # Errors
+    /// [`ClientError::Nix`] if the store does not take it: it needs `ca-derivations`.
+    pub async fn register_drv_output(
+        &mut self,
+        realisation: &Realisation,
+        sink: &mut impl MessageSink,
+    ) -> Result<(), ClientError> {
+        self.call(&Request::RegisterDrvOutput(realisation.clone()), sink).await?;
+        self.finish(Ok(()))
+    }
+
     /// A request whose reply is a number that means nothing.
     async fn acknowledged(
         &mut self,
