@@ -7,7 +7,7 @@
 # the hash of this script, so a changed script builds a new one and an unchanged one costs nothing.
 # It is built beside its final place and renamed, so a root that exists is complete; a lock makes
 # several callers wait for one build. Needs root, Debian 12 or later, and a Debian mirror
-# (LAB_MIRROR, http://deb.debian.org/debian by default). About 20 s and 300 MB each.
+# (LAB_MIRROR, http://deb.debian.org/debian by default). About 40 s and 340 MB each.
 
 set -euo pipefail
 
@@ -22,6 +22,11 @@ packages=(
   openssh-server openssh-client socat
   iproute2 iputils-ping procps
 )
+
+# Systems that a host can emulate, by Debian's name of the architecture and QEMU's. Of these
+# packages only what is named in `unpack_foreign` is kept.
+declare -A foreign=([riscv64-linux]='riscv64 riscv64' [aarch64-linux]='arm64 aarch64')
+downloads=(qemu-user busybox-static:riscv64 busybox-static:arm64)
 
 case $release in
   trixie) options=() ;;
@@ -56,6 +61,23 @@ install_tools() {
   export DEBIAN_FRONTEND=noninteractive
   quietly apt-get update
   quietly apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# qemu-user with its registrations, and a folder like /usr/lib/lab for each foreign system.
+unpack_foreign() {
+  local root=$1 system debian qemu wanted=()
+  for system in "${!foreign[@]}"; do
+    read -r debian qemu <<<"${foreign[$system]}"
+    wanted+=("./usr/*qemu*$qemu*")
+    mkdir -p "$root/usr/lib/lab-$system/bin"
+    dpkg-deb --fsys-tarfile "$root"/srv/busybox-static_*_"$debian".deb |
+      tar -xO ./usr/bin/busybox >"$root/usr/lib/lab-$system/bin/busybox"
+    chmod 755 "$root/usr/lib/lab-$system/bin/busybox"
+    ln -s busybox "$root/usr/lib/lab-$system/bin/sh"
+  done
+  dpkg-deb --fsys-tarfile "$root"/srv/qemu-user_*.deb |
+    tar -x -C "$root" --exclude='*_be*' --wildcards "${wanted[@]}"
+  rm "$root"/srv/*.deb
 }
 
 # Everything that all hosts share; what differs from host to host is written when one starts.
@@ -123,14 +145,18 @@ if [ ! -d "$final" ]; then
     echo "build.sh: building $final needs root" >&2
     exit 1
   fi
-  echo "build.sh: building the $release root of the lab (once, about 20 s)" >&2
+  echo "build.sh: building the $release root of the lab (once, about 40 s)" >&2
   install_tools
   rm -rf --one-file-system "$final.part"
   # In a mount namespace of its own, so that an interrupted run leaves no mounts behind.
+  # shellcheck disable=SC2016 # the hook is for mmdebstrap's shell
   quietly unshare --mount mmdebstrap --mode=root --variant=minbase \
+    --architectures=amd64,riscv64,arm64 \
     --include="$(IFS=,; echo "${packages[*]}")" "${options[@]}" \
+    --customize-hook='cd "$1/srv" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download '"${downloads[*]}" \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     "$release" "$final.part" "$mirror"
+  unpack_foreign "$final.part"
   configure "$final.part" >&2
   mv "$final.part" "$final"
 fi

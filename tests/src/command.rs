@@ -2,8 +2,6 @@
 
 use std::{process::Command as Outside, sync::Arc, time::Duration};
 
-use rustix::process::Pid;
-
 use crate::{
     error::Result,
     host::HostInner,
@@ -80,7 +78,6 @@ impl Command {
     ///
     /// The host is off.
     pub fn spawn(self) -> Result<Running> {
-        let init = self.host.init()?;
         let mut argv = Vec::new();
         if let Some(user) = &self.user {
             let options = [format!("--reuid={user}"), format!("--regid={user}")];
@@ -89,22 +86,27 @@ impl Command {
             argv.extend(["--init-groups".to_owned(), "--".to_owned()]);
         }
         argv.extend(self.argv.iter().cloned());
-        let mut command = enter(init, &argv);
+        let mut command = self.host.enter(&argv)?;
         command.envs(self.env);
         Running::start(self.host.name(), &self.argv.join(" "), &mut command, &self.stdin)
     }
 }
 
-/// A command line of the machine that runs another one in all namespaces of a process.
-pub(crate) fn enter<S: AsRef<str>>(target: Pid, argv: &[S]) -> Outside {
-    let mut command = Outside::new("nsenter");
-    command
-        .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--target"])
-        .arg(target.to_string())
-        .arg("--")
-        .args(argv.iter().map(AsRef::as_ref))
-        .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .envs([("HOME", "/root"), ("USER", "root"), ("LANG", "C.UTF-8")]);
-    command
+impl HostInner {
+    /// A command of the machine that runs another one in all namespaces of the host.
+    pub(crate) fn enter<S: AsRef<str>>(&self, argv: &[S]) -> Result<Outside> {
+        let mut command = Outside::new("nsenter");
+        if self.spec.foreign.needs_user_namespace() {
+            command.arg("--user");
+        }
+        command
+            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--target"])
+            .arg(self.init()?.to_string())
+            .arg("--")
+            .args(argv.iter().map(AsRef::as_ref))
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .envs([("HOME", "/root"), ("USER", "root"), ("LANG", "C.UTF-8")]);
+        Ok(command)
+    }
 }

@@ -345,9 +345,10 @@ impl Host {
         let mut command = Outside::new("nsenter");
         command
             .args(["--mount", "--net", "--pid", "--target", &spec.lan.holder_pid.to_string()])
-            .args(["--", "/bin/sh", "-c", BOOT, "lab-boot"])
+            .args(["--", "/bin/sh", "-c", BOOT, "lab-boot", "disk"])
             .args([&spec.name, &size])
             .args([&root, &disk, &place.join("root")])
+            .args(spec.foreign.arguments())
             .env("LAB_BOOT", BOOT)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -34,12 +34,15 @@
 //! in the namespaces of one process, which ends when the test process does, however that ends.
 //!
 //! Nix builds in its sandbox (`sandbox = true` works, being real root in plain namespaces). A host
-//! plays another architecture by its nix.conf alone: builders are the machine's own programs.
+//! plays another architecture by its nix.conf alone: builders are the machine's own programs. Programs
+//! of another architecture run, too, where a host emulates it ([`HostSpec::emulates`]) or plays
+//! hardware that has it ([`HostSpec::runs`]).
 
 mod clock;
 mod command;
 mod error;
 pub mod fixtures;
+mod hardware;
 mod host;
 mod lan;
 mod process;

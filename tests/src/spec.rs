@@ -25,6 +25,40 @@ pub enum Disk {
     Real,
 }
 
+/// How a host runs programs of another architecture than the machine's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// Not at all.
+    #[default]
+    Never,
+    /// By qemu-user, which binfmt_misc shows: architectures as QEMU names them.
+    Emulated(Vec<String>),
+    /// As if its CPU did it.
+    Native(Vec<String>),
+}
+
+impl Foreign {
+    /// What `boot.sh` is told of it.
+    pub(crate) fn arguments(&self) -> [String; 2] {
+        let (how, architectures) = match self {
+            Self::Never => ("", &[][..]),
+            Self::Emulated(architectures) => ("emulates", &architectures[..]),
+            Self::Native(architectures) => ("runs", &architectures[..]),
+        };
+        [how.to_owned(), architectures.join(" ")]
+    }
+
+    /// Whether entries of binfmt_misc have to be kept apart from the machine's.
+    pub(crate) fn needs_user_namespace(&self) -> bool {
+        *self != Self::Never
+    }
+}
+
+/// The architectures of systems: `riscv64` of `riscv64-linux`.
+fn architectures<const N: usize>(systems: [&str; N]) -> Vec<String> {
+    systems.iter().map(|system| system.trim_end_matches("-linux").to_owned()).collect()
+}
+
 /// A file of a host.
 #[derive(Clone, Debug)]
 pub(crate) struct FileSpec {
@@ -44,6 +78,7 @@ pub struct HostSpec {
     pub(crate) release: Release,
     pub(crate) disk: Disk,
     pub(crate) services: Vec<Service>,
+    pub(crate) foreign: Foreign,
     pub(crate) nix_conf: Vec<String>,
     pub(crate) files: Vec<FileSpec>,
     pub(crate) installs: Vec<(std::path::PathBuf, String)>,
@@ -59,6 +94,7 @@ impl HostSpec {
             release: Release::default(),
             disk: Disk::Memory(4096),
             services: Service::BASE.to_vec(),
+            foreign: Foreign::default(),
             nix_conf: Vec::new(),
             files: Vec::new(),
             installs: Vec::new(),
@@ -93,6 +129,21 @@ impl HostSpec {
     pub fn system(self, system: &str) -> Self {
         // What the machine's real CPU runs besides would be offered, too.
         self.nix_conf(&format!("system = {system}")).nix_conf("extra-platforms =")
+    }
+
+    /// Emulates further systems, `riscv64-linux` or `aarch64-linux`, by qemu-user and binfmt_misc,
+    /// set up as Debian does it, and its Nix builds for them. Its user namespace is then its own;
+    /// all ids are the machine's. To be called after [`HostSpec::system`].
+    pub fn emulates<const N: usize>(mut self, systems: [&str; N]) -> Self {
+        self.foreign = Foreign::Emulated(architectures(systems));
+        self.nix_conf(&format!("extra-platforms = {}", systems.join(" ")))
+    }
+
+    /// Plays hardware that runs programs of these systems: qemu-user does it, and nothing that can
+    /// be seen in the host says so. Instead of [`HostSpec::emulates`].
+    pub fn runs<const N: usize>(mut self, systems: [&str; N]) -> Self {
+        self.foreign = Foreign::Native(architectures(systems));
+        self
     }
 
     /// How many builds its Nix runs at once.

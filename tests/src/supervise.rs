@@ -13,7 +13,6 @@ use rustix::process::{Pid, Signal};
 use crate::{
     Host, Ready, Service,
     clock::poll,
-    command::enter,
     error::{Error, Result, file},
     host::tail,
     process::Process,
@@ -52,7 +51,7 @@ impl Host {
             Ok((file.try_clone()?, file))
         };
         let (out, err) = open().map_err(file("open", &log))?;
-        let mut command = enter(init, service.argv);
+        let mut command = self.inner.enter(service.argv)?;
         command.stdin(std::process::Stdio::null()).stdout(out).stderr(err);
         command.envs(service.env.iter().copied());
         let notify = match service.ready {

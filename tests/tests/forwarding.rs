@@ -1,175 +1,155 @@
-//! A board that is asked for a system it does not run natively hands the job to a peer that does,
-//! and gives its client the outputs as if it had built them.
+//! Jobs that are sent on: once, to where they run natively, and with the same outcome.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use roost_lab::{
-    Host, HostSpec, Lan, Release, Result,
+    Host, HostSpec, Lan, Result,
     fixtures::{
-        builds::Nix,
+        builds,
         fleet::{self, SYSTEM},
+        foreign,
+        native::{self, RISCV},
         nix::Drv,
-        roost, ssh, steered,
+        roost, steered,
     },
 };
 
-/// What the peers run, and the board that is asked does not.
-const FOREIGN: &str = "riscv64-linux";
-const CA: &str = "extra-experimental-features = ca-derivations";
-const SOON: Duration = Duration::from_secs(60);
-
-/// A board with the workstation's role, too: what it has of peers, it may use for its clients.
-fn front(lan: &Lan, config: &str) -> Result<HostSpec> {
-    let config = format!(
-        "[board]\nenable = true\nslots = 2\n\n[workstation]\nenable = true\n\
-         away_timeout_s = 20\n{config}"
-    );
-    let spec = fleet::board(lan, "front", 2, "")?.nix_conf(CA);
-    Ok(spec.file("/etc/roost/roost.toml", 0o644, config))
+/// A board that takes the others' help, and emulates what it is not.
+fn board(lan: &Lan, name: &str, system: &str, emulates: &'static str) -> Result<HostSpec> {
+    let spec = lan.host(name).system(system).emulates([emulates]);
+    native::both(steered::allow(spec), 2, "")
 }
 
-/// A board that runs what the front one does not.
-fn peer(lan: &Lan, name: &str) -> Result<HostSpec> {
-    roost::board(steered::allow(lan.host(name).system(FOREIGN).nix_conf(CA)), 2, "")
+/// Builds of both systems: programs of the machine, which every host runs.
+fn mixed(salt: &str, count: u32) -> String {
+    let of =
+        |system| Drv::new("mixed", system, "sleep 0.2; echo done >$out").salt(salt).times(count);
+    format!("({} ++ {})", of(SYSTEM), of(RISCV))
 }
 
-/// Stock Nix, the board that it asks, and two peers of that one.
-fn lan_with(lan: &Lan, release: Release) -> Result<[Host; 4]> {
-    let hosts = lan.start([
-        lan.host("stock").release(release).nix_conf(CA),
-        front(lan, "")?,
-        peer(lan, "far-a")?,
-        peer(lan, "far-b")?,
-    ])?;
-    let [stock, front, a, b] = &hosts;
-    roost::direct(stock, &[front])?;
-    steered::prepare(front)?;
-    fleet::join(lan, front, &[a, b])?;
-    Ok(hosts)
+/// A node's record of a job: which node's, whether another one sent it there, and where it was built.
+type Record = (String, bool, String);
+
+/// All records of each derivation.
+fn records(hosts: &[&Host]) -> Result<BTreeMap<String, Vec<Record>>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for host in hosts {
+        for job in fleet::jobs(host)? {
+            assert_eq!(job.state, "built", "on {}: {job:#?}", host.name());
+            let node = job.node.clone().unwrap_or_default();
+            all.entry(job.drv_path).or_default().push((
+                host.name().to_owned(),
+                job.forwarded,
+                node,
+            ));
+        }
+    }
+    Ok(all)
 }
 
-/// The options by which stock Nix has the board as a builder.
-fn as_builder(scheme: &str) -> [String; 4] {
-    let features = "ca-derivations";
-    let builder =
-        format!("{scheme}://roost@front {SYSTEM},{FOREIGN} {} 4 1 {features} - -", ssh::KEY);
-    ["--max-jobs", "0", "--builders", &builder].map(str::to_owned)
-}
-
-fn build(stock: &Host, expr: &str, scheme: &str) -> Result<roost_lab::Command> {
-    let options = as_builder(scheme);
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    Nix::DashBuild.command(stock, expr, &options)
-}
-
-fn greeting(system: &str, salt: &str) -> Drv {
-    Drv::new("greeting", system, "echo spoken; echo hello >$out").salt(salt)
-}
-
-/// The nodes that built what is named so, as the board that was asked remembers.
-fn nodes_of(front: &Host, name: &str) -> Result<Vec<String>> {
-    let jobs = fleet::jobs(front)?.into_iter().filter(|job| job.name == name);
-    Ok(jobs.map(|job| job.node.unwrap_or_default()).collect())
-}
-
-/// The peer that a steered build runs on, and the other one.
-fn where_it_runs<'a>(lan: &Lan, name: &str, peers: [&'a Host; 2]) -> Result<[&'a Host; 2]> {
-    let [a, b] = peers;
-    lan.wait_for(SOON, &format!("{name} runs on a peer"), || {
-        let runs = |host| steered::starts(host, name).is_ok_and(|times| times > 0);
-        [[a, b], [b, a]].into_iter().find(|[here, _]| runs(here))
-    })
+/// Looks at all records: each job was asked of one node, which built it or sent it to another one,
+/// which built it.
+fn at_most_one_hop(hosts: &[&Host]) -> Result<usize> {
+    let all = records(hosts)?;
+    let mut sent_on = 0;
+    for (drv, records) in &all {
+        for (host, forwarded, node) in records {
+            if *forwarded {
+                assert_eq!(node, host, "sent on twice: {drv} {records:?}");
+            } else if node != host {
+                sent_on += 1;
+                let there = (node.clone(), true, node.clone());
+                assert!(records.contains(&there), "{drv} {records:?}");
+            }
+        }
+        assert!(records.len() <= 2, "{drv} {records:?}");
+    }
+    Ok(sent_on)
 }
 
 #[test]
-fn stock_clients_get_what_a_peer_has_built() -> Result<()> {
+fn of_three_boards_that_could_send_jobs_on_to_each_other_none_does_so_twice() -> Result<()> {
+    const EACH: u32 = 6;
     let lan = Lan::new()?;
-    let [stock, front, a, b] = lan_with(&lan, Release::Trixie)?;
-    for scheme in ["ssh-ng", "ssh"] {
-        let input = greeting(SYSTEM, &format!("input {scheme}"));
-        let script = "echo spoken far; cat $input >$out; echo and far >>$out; echo $out >$dev";
-        let drv = Drv::new(&format!("far-{scheme}"), FOREIGN, script)
-            .attr("outputs", "[ \"out\" \"dev\" ]")
-            .attr("input", &input.expr());
-        let built = build(&stock, &drv.expr(), scheme)?.run()?.ok()?;
-        let out = built.stdout.trim();
-        assert_eq!(stock.read(out)?, "hello\nand far\n", "{scheme}");
-        assert_eq!(front.read(out)?, "hello\nand far\n", "it is in the store of who was asked");
-        assert!(built.stderr.contains("spoken far"), "the log comes along: {built}");
-    }
-    assert!(nodes_of(&front, "greeting")?.iter().all(|node| node == "front"));
-    let why = fleet::why(&front, "far-ssh")?;
-    assert!(why.contains("runs riscv64-linux natively"), "{why}");
-    for far in [&a, &b] {
-        // Fetched: nothing is held for anybody any more.
-        let what = format!("{} holds nothing", far.name());
-        lan.wait_until(SOON, &what, || {
-            far.check("ls /nix/var/nix/gcroots/roost").is_ok_and(|held| held.is_empty())
+    let [stock, one, two, three] = lan.start([
+        lan.host("stock"),
+        board(&lan, "one", SYSTEM, RISCV)?,
+        board(&lan, "two", RISCV, SYSTEM)?,
+        board(&lan, "three", SYSTEM, RISCV)?,
+    ])?;
+    let boards = [&one, &two, &three];
+    native::join_all(&lan, &boards)?;
+    boards.iter().try_for_each(|board| native::open_to(&stock, board))?;
+
+    let ask = |round: &str| -> Result<()> {
+        let mut builds = Vec::new();
+        for board in boards {
+            let expr = mixed(&format!("{round} {}", board.name()), EACH);
+            builds.push(native::ask(&stock, board, &expr)?.spawn()?);
+        }
+        for build in &mut builds {
+            let output = build.wait(2 * builds::BUILD_TIMEOUT)?.ok()?;
+            assert_eq!(output.stdout.lines().count(), 2 * EACH as usize, "{output}");
+        }
+        Ok(())
+    };
+    ask("all there")?;
+    // What is native elsewhere is sent on: two's for ARM, and the others' for RISC-V.
+    assert_eq!(at_most_one_hop(&boards)?, 3 * EACH as usize);
+
+    // No native RISC-V board takes jobs now: two boards could emulate what each other is asked for.
+    two.check("roost drain")?;
+    for board in [&one, &three] {
+        lan.wait_until(builds::BUILD_TIMEOUT, "that two drains is known", || {
+            board.check("roost status").is_ok_and(|text| text.contains("draining"))
         })?;
     }
+    ask("two drains")?;
+    at_most_one_hop(&boards)?;
+    two.check("roost resume")?;
+    ask("all there again")?;
+    at_most_one_hop(&boards)?;
     Ok(())
 }
 
 #[test]
-fn floating_outputs_come_with_what_they_realise() -> Result<()> {
+fn the_outcome_is_the_same_whichever_way_a_build_went() -> Result<()> {
     let lan = Lan::new()?;
-    let [stock, front, _a, _b] = lan_with(&lan, Release::Trixie)?;
-    let floating = |drv: Drv| {
-        drv.attr("__contentAddressed", "true")
-            .attr("outputHashMode", "\"recursive\"")
-            .attr("outputHashAlgo", "\"sha256\"")
+    let ws = roost::workstation(lan.host("ws").emulates([RISCV]), "emulate_here = true\n")?;
+    let [stock, sends, near, direct, emulates, ws] = lan.start([
+        lan.host("stock"),
+        native::arm(&lan, "sends", 1, "")?,
+        native::riscv(&lan, "near", 1)?,
+        native::riscv(&lan, "direct", 1)?,
+        native::arm(&lan, "emulates", 1, "")?,
+        ws.nix_conf("extra-platforms ="),
+    ])?;
+    native::join(&lan, &sends, &[&near])?;
+    native::join(&lan, &direct, &[])?;
+    native::join(&lan, &emulates, &[])?;
+    fleet::join(&lan, &ws, &[])?;
+    let expr = foreign::drv("same", RISCV).expr();
+    let mut hashes = BTreeMap::new();
+    let mut note = |way: &str, host: &Host, path: &str| -> Result<()> {
+        hashes.insert(way.to_owned(), host.check(&format!("nix-store -q --hash {path}"))?);
+        Ok(())
     };
-    let early = floating(Drv::new("early", FOREIGN, "echo early >$out"));
-    let late = Drv::new("late", SYSTEM, "cat $early >$out; echo late >>$out");
-    let late = floating(late.attr("early", &early.expr()));
-    let built = build(&stock, &late.expr(), "ssh-ng")?.run()?.ok()?;
-    assert_eq!(stock.read(built.stdout.trim())?, "early\nlate\n");
-    assert!(nodes_of(&front, "early")?.iter().all(|node| node.starts_with("far-")));
-    assert_eq!(nodes_of(&front, "late")?, ["front"]);
-    Ok(())
-}
+    for node in [&sends, &direct, &emulates] {
+        native::open_to(&stock, node)?;
+        let path = native::ask(&stock, node, &expr)?.run()?.ok()?.stdout.trim().to_owned();
+        note(node.name(), &stock, &path)?;
+        note(&format!("on {}", node.name()), node, &path)?;
+        stock.check(&format!("nix-store --delete {path}"))?;
+    }
+    let path = builds::on_fleet(&ws, &expr)?;
+    note("in the second store", &ws, &path)?;
+    assert_eq!(hashes.len(), 7);
+    let first = hashes.values().next().cloned();
+    assert!(hashes.values().all(|hash| Some(hash) == first.as_ref()), "{hashes:#?}");
 
-#[test]
-fn a_peer_that_dies_under_a_build_is_replaced_by_the_next() -> Result<()> {
-    let lan = Lan::new()?;
-    let [stock, _front, a, b] = lan_with(&lan, Release::Trixie)?;
-    let mut building = build(&stock, &steered::drv("far", FOREIGN).expr(), "ssh-ng")?.spawn()?;
-    let [first, second] = where_it_runs(&lan, "far", [&a, &b])?;
-    first.power_off()?;
-    steered::wait_started(&lan, second, "far", 1)?;
-    steered::release_all(second)?;
-    let built = building.wait(SOON)?.ok()?;
-    assert_eq!(stock.read(built.stdout.trim())?, "far\n");
-    assert!(built.stderr.contains(&format!("to {} was lost", first.name())), "{built}");
-    Ok(())
-}
-
-#[test]
-fn a_connection_lost_while_outputs_come_home_costs_no_second_build() -> Result<()> {
-    let lan = Lan::new()?;
-    let hosts = lan.start([lan.host("stock"), front(&lan, "")?, peer(&lan, "far")?])?;
-    let [stock, front, far] = &hosts;
-    roost::direct(stock, &[front])?;
-    steered::prepare(front)?;
-    fleet::join(&lan, front, &[far])?;
-    far.check("tc qdisc add dev eth0 root tbf rate 32mbit burst 64kb latency 100ms")?;
-    let script = "dd if=/dev/urandom of=$out bs=1M count=16";
-    let drv = steered::before("far", FOREIGN, script).expr();
-    let mut building = build(stock, &drv, "ssh-ng")?.spawn()?;
-    steered::wait_started(&lan, far, "far", 1)?;
-    steered::release_all(far)?;
-    fleet::wait_job(&lan, front, "far", "on its way home", |job| {
-        job.reason.contains("copying outputs from far")
-    })?;
-    far.signal_matching("KILL", "of sshd for a session", |p| {
-        p.command().starts_with("sshd-session") || p.command().starts_with("sshd: roost")
-    })?;
-    far.check("tc qdisc delete dev eth0 root")?;
-    far.check("nix-collect-garbage")?;
-    let built = building.wait(SOON)?.ok()?;
-    let sum = |host: &Host| host.check(&format!("md5sum {}", built.stdout.trim()));
-    assert_eq!(sum(stock)?, sum(front)?);
-    assert_eq!(sum(stock)?, sum(far)?);
-    assert_eq!(steered::starts(far, "far")?, 1, "it was built once");
+    for (host, node) in [(&sends, "near"), (&direct, "direct"), (&emulates, "emulates")] {
+        let job = fleet::wait_job(&lan, host, "same", "built", |job| job.state == "built")?;
+        assert_eq!(job.node.as_deref(), Some(node), "asked of {}", host.name());
+    }
     Ok(())
 }

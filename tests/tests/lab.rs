@@ -213,8 +213,12 @@ fn child_that_is_killed() -> Result<()> {
         return Ok(());
     }
     let lan = Lan::new()?;
-    let [a, _b] = lan.start([lan.host("a").disk(Disk::Real), lan.host("b")])?;
-    let _busy = a.spawn("sleep 4444 & setsid sleep 4444 & wait")?;
+    let [a, b, _c] = lan.start([
+        lan.host("a").disk(Disk::Real),
+        lan.host("b").emulates(["riscv64-linux"]),
+        lan.host("c").runs(["riscv64-linux"]),
+    ])?;
+    let _busy = [&a, &b].map(|host| host.spawn("sleep 4444 & setsid sleep 4444 & wait"));
     println!("\nready");
     lan.wait_until(Duration::from_secs(600), "killed", || false)
 }

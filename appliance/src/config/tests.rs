@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Emulation;
 
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(text, Path::new("/etc/roost/roost.toml")).map_err(|error| error.to_string())
@@ -33,6 +34,7 @@ fn every_key_is_read() {
         enable = false
         known_hosts = "/root/hosts"
         substitute_on_boards = true
+        emulate_here = true
         away_timeout_s = 30
         max_jobs_per_line = 200
         [queue]
@@ -44,6 +46,15 @@ fn every_key_is_read() {
         orphan_grace_s = 6
         output_grace_s = 7
         min_free_mib = 8
+        [placement]
+        emulation = "when-faster"
+        native_wait_s = 9
+        [placement.systems.riscv64-linux]
+        emulation = "never"
+        [admission]
+        heat_margin_c = 10
+        max_memory_pressure_percent = 11
+        min_memory_mib = 12
         "#,
     )
     .unwrap();
@@ -59,6 +70,17 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn what_is_said_of_one_system_counts_before_what_is_said_of_all() {
+    let config = parse(
+        "[placement]\nnative_wait_s = 60\n[placement.systems.riscv64-linux]\nemulation = \"never\"\n",
+    );
+    let placement = config.unwrap().placement;
+    assert_eq!(placement.emulation("riscv64-linux"), Emulation::Never);
+    assert_eq!(placement.emulation("aarch64-linux"), Emulation::Fallback);
+    assert_eq!(placement.native_wait_s("riscv64-linux"), Some(60));
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line_and_the_valid_ones() {
     let error = parse("[board]\nenable = true\nslot = 4\n").unwrap_err();
     assert_eq!(
@@ -68,7 +90,10 @@ fn an_unknown_key_is_named_with_its_line_and_the_valid_ones() {
     );
     let error = parse("[boards]\nenable = true\n").unwrap_err();
     assert!(error.starts_with("/etc/roost/roost.toml:1: unknown key `boards`"), "{error}");
-    assert!(error.contains("`node`, `board`, `workstation`, `queue`"), "{error}");
+    assert!(
+        error.contains("`node`, `board`, `workstation`, `queue`, `placement`, `admission`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -79,6 +104,13 @@ fn a_value_of_the_wrong_type_or_range_is_shown_in_its_line() {
         ("[board]\nport = 65536", 2, "65536 is out of range: expected 1 to 65535"),
         ("[board]\ntimeout_s = -1", 2, "-1 is out of range"),
         ("[workstation]\nmax_jobs_per_line = 201", 2, "expected 1 to 200"),
+        (
+            "[placement]\nemulation = \"always\"",
+            2,
+            "expected one of `never`, `fallback`, `when-faster`",
+        ),
+        ("[placement.systems.riscv64]\nemulation = \"never\"", 1, "\"riscv64\" is not valid here"),
+        ("[admission]\nheat_margin_c = 51", 2, "expected 0 to 50"),
         ("[queue]\nmax_jobs = 99999999999999999999", 2, ""),
         ("[node]\nname = \"Rock 5\"", 2, "\"Rock 5\" is not valid here"),
         ("[node]\nid = \"\"", 2, "expected 1 to 63"),

@@ -2,6 +2,7 @@
 
 mod ends;
 mod lasting;
+mod moving;
 mod placing;
 mod rig;
 mod sharing;

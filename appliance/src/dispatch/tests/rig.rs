@@ -102,6 +102,10 @@ impl Run {
         self.ends(Verdict::Ended(Box::new(result)));
     }
 
+    pub(super) fn stage(&self, stage: Stage) {
+        self.acts.send(Act::Stage(stage)).unwrap();
+    }
+
     pub(super) fn panics(&self) {
         self.acts.send(Act::Panic).unwrap();
     }
@@ -349,6 +353,12 @@ impl Rig {
         let mut jobs = self.dispatcher.jobs();
         jobs.retain(|job| job.id == id.as_str());
         jobs.pop().unwrap()
+    }
+
+    /// Makes it known that the build of a job that has ended took so long.
+    pub(super) fn took(&self, id: &JobId, seconds: u64) {
+        let mut state = self.dispatcher.state();
+        state.jobs.get_mut(id).unwrap().job.build_ms = Some(seconds * 1000);
     }
 
     /// Whether anything is held for a job: `inputs` or `outputs`, or the job as such.

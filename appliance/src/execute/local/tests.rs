@@ -54,6 +54,7 @@ impl Scene {
             },
             roots: Roots::open(&folder.path().join("roots"), "/nix/store".as_ref()).unwrap(),
             trouble: Arc::default(),
+            builds: AtomicU32::new(0),
         };
         Self { nix, executor, folder }
     }

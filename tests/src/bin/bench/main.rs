@@ -6,6 +6,7 @@
 //! the target folder; the exit status is 1 if a figure is missed.
 
 mod fleet;
+mod forward;
 mod measure;
 mod report;
 mod scenario;
@@ -13,6 +14,7 @@ mod scenario;
 use std::process::ExitCode;
 
 use fleet::Fleet;
+use forward::Hop;
 use measure::Rounds;
 use report::{Figure, Report};
 use roost_lab::Result;
@@ -38,6 +40,9 @@ fn bench(quick: bool) -> Result<bool> {
     drop(fleet);
     let fleet = fleet::start(2)?;
     fleet.explain(two_boards(&fleet, &mut report))?;
+    drop(fleet);
+    let hop = forward::start()?;
+    hop.explain(one_hop(&hop, &mut report))?;
     report.finish()
 }
 
@@ -63,6 +68,13 @@ fn two_boards(fleet: &Fleet, report: &mut Report) -> Result<()> {
     let (_, long) = rounds(report.quick());
     let times = scenario::hundred(fleet, long)?;
     report.ratio(Figure::ratio("hundred_ratio", "100 no-op builds, 2 boards", 0.3), &times);
+    Ok(())
+}
+
+fn one_hop(hop: &Hop, report: &mut Report) -> Result<()> {
+    let (short, _) = rounds(report.quick());
+    let times = hop.noop(short)?;
+    report.difference("forward_extra_ms", "one no-op derivation, one hop more", 60.0, &times);
     Ok(())
 }
 

@@ -71,6 +71,21 @@ impl Report {
         self.runs.insert(figure.key, times.clone());
     }
 
+    /// Adds what roost's median is above the ideal one, in milliseconds.
+    pub(crate) fn difference(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        limit_ms: f64,
+        times: &Times,
+    ) {
+        let roost = median(&times.roost).unwrap_or(f64::NAN);
+        let ideal = median(&times.ideal).unwrap_or(f64::NAN);
+        let what = format!("ms; {what}: {roost:.3} s against {ideal:.3} s");
+        self.rows.push(Row { key, what, value: (roost - ideal) * 1e3, limit: limit_ms });
+        self.runs.insert(key, times.clone());
+    }
+
     /// Adds an amount of memory.
     pub(crate) fn memory(&mut self, key: &'static str, mib: f64, limit: f64) {
         eprintln!("{key}: {mib:.3} MiB");

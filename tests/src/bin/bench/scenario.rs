@@ -1,6 +1,6 @@
 //! What is measured.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use roost_lab::{
     Error, Result,
@@ -15,7 +15,7 @@ use crate::{
 const BOTH: &[Side] = &[Side::Stock, Side::Roost];
 
 /// Where expressions are written.
-const FILE: &str = "/root/bench.nix";
+pub(crate) const FILE: &str = "/root/bench.nix";
 
 /// How long a program may take to appear.
 const APPEAR_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ fn build(fleet: &Fleet, side: Side, count: u32, expr: &str) -> Result<f64> {
 
 /// (a) One derivation that does nothing.
 pub(crate) fn noop(fleet: &Fleet, rounds: Rounds) -> Result<Times> {
-    let run = |side, salt: &str| build(fleet, side, 1, &trivial("noop", salt).expr());
+    let run = |side, salt: &str| build(fleet, side, 1, &trivial("noop", SYSTEM, salt).expr());
     for side in BOTH {
         // The first build of a side makes connections that later ones may keep.
         run(*side, &format!("warm-{side:?}"))?;
@@ -61,7 +61,7 @@ pub(crate) fn burst(fleet: &Fleet, rounds: Rounds) -> Result<Times> {
 /// (c) 100 derivations that do nothing.
 pub(crate) fn hundred(fleet: &Fleet, rounds: Rounds) -> Result<Times> {
     alternate("hundred", BOTH, rounds, |side, salt| {
-        build(fleet, side, 100, &trivial("hundred", salt).times(100))
+        build(fleet, side, 100, &trivial("hundred", SYSTEM, salt).times(100))
     })
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn ship(fleet: &Fleet, shape: Shape, rounds: Rounds) -> Result<Times>
     alternate(&what, BOTH, rounds, |side, salt| {
         let paths = inputs(fleet, shape, salt)?;
         let list: String = paths.iter().map(|path| format!(" {path}")).collect();
-        let drv = trivial("ship", salt);
+        let drv = trivial("ship", SYSTEM, salt);
         let drv = drv.attr("inputs", &format!("map builtins.storePath [{list} ]"));
         build(fleet, side, 1, &drv.expr())
     })
@@ -129,12 +129,13 @@ pub(crate) fn connect_rss_mib(fleet: &Fleet) -> Result<f64> {
         return Err(Error::Failed(Box::new(waiting.kill())));
     };
     // A wait is what is measured: long enough to be one, and well within the build.
-    thread::sleep(CONNECT_WAITS);
+    let _ = roost_lab::poll(CONNECT_WAITS, || None::<()>);
     let memory = ws.memory_kib(process.pid)?;
     waiting.wait(APPEAR_TIMEOUT)?.ok()?;
     Ok(mib(memory.rss_kib))
 }
 
-fn trivial(name: &str, salt: &str) -> Drv {
-    Drv::new(name, SYSTEM, "echo >$out").salt(salt)
+/// A derivation that does nothing.
+pub(crate) fn trivial(name: &str, system: &str, salt: &str) -> Drv {
+    Drv::new(name, system, "echo >$out").salt(salt)
 }

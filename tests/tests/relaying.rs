@@ -1,0 +1,175 @@
+//! A board that is asked for a system it does not run natively hands the job to a peer that does,
+//! and gives its client the outputs as if it had built them.
+
+use std::time::Duration;
+
+use roost_lab::{
+    Host, HostSpec, Lan, Release, Result,
+    fixtures::{
+        builds::Nix,
+        fleet::{self, SYSTEM},
+        nix::Drv,
+        roost, ssh, steered,
+    },
+};
+
+/// What the peers run, and the board that is asked does not.
+const FOREIGN: &str = "riscv64-linux";
+const CA: &str = "extra-experimental-features = ca-derivations";
+const SOON: Duration = Duration::from_secs(60);
+
+/// A board with the workstation's role, too: what it has of peers, it may use for its clients.
+fn front(lan: &Lan, config: &str) -> Result<HostSpec> {
+    let config = format!(
+        "[board]\nenable = true\nslots = 2\n\n[workstation]\nenable = true\n\
+         away_timeout_s = 20\n{config}"
+    );
+    let spec = fleet::board(lan, "front", 2, "")?.nix_conf(CA);
+    Ok(spec.file("/etc/roost/roost.toml", 0o644, config))
+}
+
+/// A board that runs what the front one does not.
+fn peer(lan: &Lan, name: &str) -> Result<HostSpec> {
+    roost::board(steered::allow(lan.host(name).system(FOREIGN).nix_conf(CA)), 2, "")
+}
+
+/// Stock Nix, the board that it asks, and two peers of that one.
+fn lan_with(lan: &Lan, release: Release) -> Result<[Host; 4]> {
+    let hosts = lan.start([
+        lan.host("stock").release(release).nix_conf(CA),
+        front(lan, "")?,
+        peer(lan, "far-a")?,
+        peer(lan, "far-b")?,
+    ])?;
+    let [stock, front, a, b] = &hosts;
+    roost::direct(stock, &[front])?;
+    steered::prepare(front)?;
+    fleet::join(lan, front, &[a, b])?;
+    Ok(hosts)
+}
+
+/// The options by which stock Nix has the board as a builder.
+fn as_builder(scheme: &str) -> [String; 4] {
+    let features = "ca-derivations";
+    let builder =
+        format!("{scheme}://roost@front {SYSTEM},{FOREIGN} {} 4 1 {features} - -", ssh::KEY);
+    ["--max-jobs", "0", "--builders", &builder].map(str::to_owned)
+}
+
+fn build(stock: &Host, expr: &str, scheme: &str) -> Result<roost_lab::Command> {
+    let options = as_builder(scheme);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    Nix::DashBuild.command(stock, expr, &options)
+}
+
+fn greeting(system: &str, salt: &str) -> Drv {
+    Drv::new("greeting", system, "echo spoken; echo hello >$out").salt(salt)
+}
+
+/// The nodes that built what is named so, as the board that was asked remembers.
+fn nodes_of(front: &Host, name: &str) -> Result<Vec<String>> {
+    let jobs = fleet::jobs(front)?.into_iter().filter(|job| job.name == name);
+    Ok(jobs.map(|job| job.node.unwrap_or_default()).collect())
+}
+
+/// The peer that a steered build runs on, and the other one.
+fn where_it_runs<'a>(lan: &Lan, name: &str, peers: [&'a Host; 2]) -> Result<[&'a Host; 2]> {
+    let [a, b] = peers;
+    lan.wait_for(SOON, &format!("{name} runs on a peer"), || {
+        let runs = |host| steered::starts(host, name).is_ok_and(|times| times > 0);
+        [[a, b], [b, a]].into_iter().find(|[here, _]| runs(here))
+    })
+}
+
+#[test]
+fn stock_clients_get_what_a_peer_has_built() -> Result<()> {
+    let lan = Lan::new()?;
+    let [stock, front, a, b] = lan_with(&lan, Release::Trixie)?;
+    for scheme in ["ssh-ng", "ssh"] {
+        let input = greeting(SYSTEM, &format!("input {scheme}"));
+        let script = "echo spoken far; cat $input >$out; echo and far >>$out; echo $out >$dev";
+        let drv = Drv::new(&format!("far-{scheme}"), FOREIGN, script)
+            .attr("outputs", "[ \"out\" \"dev\" ]")
+            .attr("input", &input.expr());
+        let built = build(&stock, &drv.expr(), scheme)?.run()?.ok()?;
+        let out = built.stdout.trim();
+        assert_eq!(stock.read(out)?, "hello\nand far\n", "{scheme}");
+        assert_eq!(front.read(out)?, "hello\nand far\n", "it is in the store of who was asked");
+        assert!(built.stderr.contains("spoken far"), "the log comes along: {built}");
+    }
+    assert!(nodes_of(&front, "greeting")?.iter().all(|node| node == "front"));
+    let why = fleet::why(&front, "far-ssh")?;
+    assert!(why.contains("runs riscv64-linux natively"), "{why}");
+    for far in [&a, &b] {
+        // Fetched: nothing is held for anybody any more.
+        let what = format!("{} holds nothing", far.name());
+        lan.wait_until(SOON, &what, || {
+            far.check("ls /nix/var/nix/gcroots/roost").is_ok_and(|held| held.is_empty())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn floating_outputs_come_with_what_they_realise() -> Result<()> {
+    let lan = Lan::new()?;
+    let [stock, front, _a, _b] = lan_with(&lan, Release::Trixie)?;
+    let floating = |drv: Drv| {
+        drv.attr("__contentAddressed", "true")
+            .attr("outputHashMode", "\"recursive\"")
+            .attr("outputHashAlgo", "\"sha256\"")
+    };
+    let early = floating(Drv::new("early", FOREIGN, "echo early >$out"));
+    let late = Drv::new("late", SYSTEM, "cat $early >$out; echo late >>$out");
+    let late = floating(late.attr("early", &early.expr()));
+    let built = build(&stock, &late.expr(), "ssh-ng")?.run()?.ok()?;
+    assert_eq!(stock.read(built.stdout.trim())?, "early\nlate\n");
+    assert!(nodes_of(&front, "early")?.iter().all(|node| node.starts_with("far-")));
+    assert_eq!(nodes_of(&front, "late")?, ["front"]);
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_dies_under_a_build_is_replaced_by_the_next() -> Result<()> {
+    let lan = Lan::new()?;
+    let [stock, _front, a, b] = lan_with(&lan, Release::Trixie)?;
+    let mut building = build(&stock, &steered::drv("far", FOREIGN).expr(), "ssh-ng")?.spawn()?;
+    let [first, second] = where_it_runs(&lan, "far", [&a, &b])?;
+    first.power_off()?;
+    steered::wait_started(&lan, second, "far", 1)?;
+    steered::release_all(second)?;
+    let built = building.wait(SOON)?.ok()?;
+    assert_eq!(stock.read(built.stdout.trim())?, "far\n");
+    assert!(built.stderr.contains(&format!("to {} was lost", first.name())), "{built}");
+    Ok(())
+}
+
+#[test]
+fn a_connection_lost_while_outputs_come_home_costs_no_second_build() -> Result<()> {
+    let lan = Lan::new()?;
+    let hosts = lan.start([lan.host("stock"), front(&lan, "")?, peer(&lan, "far")?])?;
+    let [stock, front, far] = &hosts;
+    roost::direct(stock, &[front])?;
+    steered::prepare(front)?;
+    fleet::join(&lan, front, &[far])?;
+    far.check("tc qdisc add dev eth0 root tbf rate 32mbit burst 64kb latency 100ms")?;
+    let script = "dd if=/dev/urandom of=$out bs=1M count=16";
+    let drv = steered::before("far", FOREIGN, script).expr();
+    let mut building = build(stock, &drv, "ssh-ng")?.spawn()?;
+    steered::wait_started(&lan, far, "far", 1)?;
+    steered::release_all(far)?;
+    fleet::wait_job(&lan, front, "far", "on its way home", |job| {
+        job.reason.contains("copying outputs from far")
+    })?;
+    far.signal_matching("KILL", "of sshd for a session", |p| {
+        p.command().starts_with("sshd-session") || p.command().starts_with("sshd: roost")
+    })?;
+    far.check("tc qdisc delete dev eth0 root")?;
+    far.check("nix-collect-garbage")?;
+    let built = building.wait(SOON)?.ok()?;
+    let sum = |host: &Host| host.check(&format!("md5sum {}", built.stdout.trim()));
+    assert_eq!(sum(stock)?, sum(front)?);
+    assert_eq!(sum(stock)?, sum(far)?);
+    assert_eq!(steered::starts(far, "far")?, 1, "it was built once");
+    Ok(())
+}
