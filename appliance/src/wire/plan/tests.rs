@@ -118,7 +118,7 @@ async fn a_mixed_closure_becomes_steps_and_fetches_its_inputs_first() {
     store(&nix);
     let target = format!("{}!out", drv_path("top"));
     let missing = missing(&["top", "far"], &["source", "unrelated"]);
-    let plan = plan(&nix, missing, &[target.clone()]).await;
+    let plan = plan(&nix, missing, std::slice::from_ref(&target)).await;
     assert_eq!(plan.others, [path("source").to_string()]);
     let [far, top] = &plan.steps[..] else { panic!("{plan:?}") };
     let Payload::Derivation(sent) = &far.order.submission.payload else { panic!("{far:?}") };
