@@ -28,16 +28,19 @@ test: root-trixie root-sid ## every test: units, properties, and the lab
 bench: release root-trixie ## stock Nix and roost side by side (QUICK=1: one run of each)
 	@$(CARGO) run --quiet --release -p roost-lab --bin bench
 
-check: ## format, lints, shell scripts, Nix files
+check: ## format, lints, shell scripts, Nix files, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/need.sh shellcheck
 	shellcheck $(SHELL_FILES)
+	scripts/need-crate.sh nixpkgs-fmt
+	nixpkgs-fmt --check $(NIX_FILES)
 	scripts/check-nix.sh $(NIX_FILES)
-	@if command -v cargo-deny >/dev/null; then $(MAKE) --no-print-directory deny; \
-	else echo "not checked: licences and advisories (cargo install cargo-deny, some minutes)"; fi
+	scripts/need-crate.sh cargo-deny
+	$(CARGO) deny check bans licenses sources
 
-deny: ## licences, advisories and sources of the dependencies, with cargo-deny
+deny: ## check, and the advisories, which are fetched from GitHub
+	scripts/need-crate.sh cargo-deny
 	$(CARGO) deny check
 
 release:

@@ -21,12 +21,14 @@
       images = import ./images {
         inherit lib;
         nixosSystem = modules: lib.nixosSystem {
-          modules = [ { nixpkgs.overlays = [ self.overlays.default ]; } ] ++ modules;
+          modules = [{ nixpkgs.overlays = [ self.overlays.default ]; }] ++ modules;
         };
       };
     in
     {
       overlays.default = final: _: { roost = final.callPackage ./appliance/package.nix { }; };
+
+      formatter = forSystems (pkgs: pkgs.nixpkgs-fmt);
 
       nixosModules = {
         board = withPackage ./appliance/nixos/board.nix;

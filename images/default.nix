@@ -26,9 +26,13 @@ in
   configurations = lib.mapAttrs configure boards;
 
   # Every image, built on machines of `buildSystem`: compiled for the board, not on it.
-  packagesFor = buildSystem: lib.mapAttrs' (name: board:
-    lib.nameValuePair "image-${name}" (configure name (board // {
-      modules = board.modules ++ [ { nixpkgs.buildPlatform = buildSystem; } ];
-    })).config.system.build.boardImage
-  ) boards;
+  packagesFor = buildSystem:
+    let
+      built = name: { system, modules }:
+        (configure name {
+          inherit system;
+          modules = modules ++ [{ nixpkgs.buildPlatform = buildSystem; }];
+        }).config.system.build.boardImage;
+    in
+    lib.mapAttrs' (name: board: lib.nameValuePair "image-${name}" (built name board)) boards;
 }

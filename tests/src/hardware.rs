@@ -5,7 +5,7 @@ use crate::{Host, Result};
 /// Files on a file system in memory are written as they are. Others are the kernel's: a copy that
 /// can be written is mounted over one that is there, and a folder that can be written over where
 /// one is missing. A class of devices is always replaced as a whole: none of the machine's are in
-/// it then.
+/// it then. The new text is laid over the old one: no reader sees an empty file.
 const WRITE: &str = r#"
     file=$1 place=$1
     until [ -e "$place" ]; do place=$(dirname "$place"); done
@@ -21,7 +21,8 @@ const WRITE: &str = r#"
         fi
     fi
     mkdir -p "$(dirname "$file")"
-    cat >"$file"
+    cat 1<>"$file"
+    truncate -s "$2" "$file"
 "#;
 
 impl Host {
@@ -34,7 +35,8 @@ impl Host {
     ///
     /// As [`crate::Command::run`], and [`crate::Error::Failed`]: such a file cannot be made there.
     pub fn write_hardware(&self, path: &str, content: &str) -> Result<()> {
-        let command = self.command(["sh", "-euc", WRITE, "write", path]).stdin(content);
+        let len = content.len().to_string();
+        let command = self.command(["sh", "-euc", WRITE, "write", path, &len]).stdin(content);
         command.run()?.ok().map(drop)
     }
 }

@@ -84,13 +84,13 @@ fn a_hot_board_starts_nothing_until_it_has_cooled_down() -> Result<()> {
     steered::wait_started(&lan, board, "warm", 1)?;
     heat(board, 75)?;
     let mut hot = fleet::build(ws, "hot")?;
-    waits(&lan, &hosts, "hot", &["75", "°C"])?;
+    waits(&lan, &hosts, "hot", &["too hot", "75 °C"])?;
     // What runs goes on; cooler is not yet cool.
     steered::release(board, "warm")?;
     assert_eq!(fleet::result(ws, &mut warm, SOON)?, "warm\n");
-    heat(board, 71)?;
-    waits(&lan, &hosts, "hot", &["71", "°C"])?;
     heat(board, 70)?;
+    waits(&lan, &hosts, "hot", &["it goes on below 70 °C"])?;
+    heat(board, 69)?;
     goes_on(&lan, board, "hot")?;
     assert_eq!(fleet::result(ws, &mut hot, SOON)?, "hot\n");
     Ok(())
@@ -103,7 +103,7 @@ fn a_board_that_swaps_starts_nothing_until_the_pressure_is_gone() -> Result<()> 
     let [ws, board] = &hosts;
     press(board, "35.20")?;
     let mut build = fleet::build(ws, "a")?;
-    waits(&lan, &hosts, "a", &["memory"])?;
+    waits(&lan, &hosts, "a", &["wait for memory", "20 %"])?;
     press(board, "0.40")?;
     goes_on(&lan, board, "a")?;
     assert_eq!(fleet::result(ws, &mut build, SOON)?, "a\n");
@@ -120,7 +120,7 @@ fn with_little_memory_a_board_builds_one_after_the_other() -> Result<()> {
     let mut first = fleet::build(ws, "first")?;
     steered::wait_started(&lan, board, "first", 1)?;
     let mut second = fleet::build(ws, "second")?;
-    waits(&lan, &hosts, "second", &["100", "MiB"])?;
+    waits(&lan, &hosts, "second", &["256 MiB of memory"])?;
     remember(board, 1000)?;
     goes_on(&lan, board, "second")?;
     steered::release(board, "first")?;

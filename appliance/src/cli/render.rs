@@ -17,11 +17,20 @@ pub(crate) fn status(node: &NodeView, boards: &[BoardView]) -> String {
                  up by itself;\n`roost doctor` tells whether it could.\n";
         return text;
     }
-    let header =
-        ["BOARD", "STATE", "SYSTEMS", "SLOTS", "RUNNING", "QUEUED", "TEMP", "ADDRESS", "NOTE"];
+    let mut header =
+        vec!["BOARD", "STATE", "SYSTEMS", "SLOTS", "RUNNING", "QUEUED", "TEMP", "ADDRESS", "NOTE"];
+    // Most fleets emulate nothing, and lines are long enough.
+    let emulation = boards.iter().any(|board| !board.node.emulated.is_empty());
+    if emulation {
+        header.insert(3, "EMULATES");
+    }
     let mut table = table(&header);
     for board in boards {
-        table.add_row(board_row(board));
+        let mut row = board_row(board);
+        if emulation {
+            row.insert(3, words(&board.node.emulated));
+        }
+        table.add_row(row);
     }
     text + "\n" + &lines(&table)
 }
@@ -36,7 +45,11 @@ fn this_node(node: &NodeView) -> String {
         "offers no slots".to_owned()
     } else {
         let slots = human::count(node.slots, "slot");
-        format!("offers {slots} for {}", systems(node))
+        let mut offers = format!("offers {slots} for {}", words(&node.systems));
+        if !node.emulated.is_empty() {
+            offers += &format!(" (emulates {})", words(&node.emulated));
+        }
+        offers
     };
     let hardware = format!("{}, {}", human::count(node.cores, "core"), human::memory(node.mem_mib));
     let mut text =
@@ -59,7 +72,7 @@ fn board_row(board: &BoardView) -> Vec<String> {
     vec![
         node.name.clone(),
         state(board).to_owned(),
-        systems(node),
+        words(&node.systems),
         node.slots.to_string(),
         number(node.running),
         number(node.queued),
@@ -89,10 +102,8 @@ fn note(board: &BoardView) -> String {
     }
 }
 
-fn systems(node: &NodeView) -> String {
-    let native = node.systems.iter().cloned();
-    let emulated = node.emulated.iter().map(|system| format!("{system} (emulated)"));
-    native.chain(emulated).collect::<Vec<_>>().join(", ")
+fn words(words: &[String]) -> String {
+    if words.is_empty() { "-".to_owned() } else { words.join(", ") }
 }
 
 fn endpoint(address: &str, port: u16) -> String {
@@ -212,10 +223,10 @@ mod tests {
 desk (desk-1c2d): roost 0.1.0, Nix 2.26.3, 16 cores, 31.2 GiB
 offers no slots, 1 running, 1 queued
 
-BOARD  STATE    SYSTEMS                                  SLOTS  RUNNING  QUEUED  TEMP   ADDRESS              NOTE
-rock5  up       aarch64-linux, riscv64-linux (emulated)  4      2        1       52 °C  192.168.1.7          1 job from here
-vf2    away     riscv64-linux                            2      -        -       -      [fe80::2%eth0]:2222  no answer for 3 min
-pi4    pending  aarch64-linux                            2      -        -       -      -                    its host key is not in /etc/roost/known_hosts
+BOARD  STATE    SYSTEMS        EMULATES       SLOTS  RUNNING  QUEUED  TEMP   ADDRESS              NOTE
+rock5  up       aarch64-linux  riscv64-linux  4      2        1       52 °C  192.168.1.7          1 job from here
+vf2    away     riscv64-linux  -              2      -        -       -      [fe80::2%eth0]:2222  no answer for 3 min
+pi4    pending  aarch64-linux  -              2      -        -       -      -                    its host key is not in /etc/roost/known_hosts
 ",
         );
     }
@@ -227,7 +238,7 @@ pi4    pending  aarch64-linux                            2      -        -      
             &status(&board, &[]),
             "\
 rock5 (rock5-0a1b): roost 0.1.0, Nix 2.26.3, 8 cores, 8.0 GiB
-offers 4 slots for aarch64-linux, riscv64-linux (emulated), 2 running, 1 queued, draining: takes nothing new (`roost resume` ends that)
+offers 4 slots for aarch64-linux (emulates riscv64-linux), 2 running, 1 queued, draining: takes nothing new (`roost resume` ends that)
 ",
         );
         assert!(status(&fixtures::node(), &[]).ends_with(

@@ -34,6 +34,8 @@ pub(super) struct Here {
     pub(super) limits: Limits,
     /// What is closed by them.
     pub(super) gates: Mutex<Gates>,
+    /// What placement was told last of what keeps it from starting builds.
+    pub(super) told: Mutex<Standing>,
 }
 
 /// What keeps a node from starting builds, in words; empty if nothing does. The same as long as the
@@ -67,7 +69,9 @@ impl Here {
         if self.draining.load(Ordering::Relaxed) {
             return Health::Draining;
         }
-        let Standing { paused, trouble } = self.standing();
+        let standing = self.standing();
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&standing);
+        let Standing { paused, trouble } = standing;
         if !trouble.is_empty() {
             Health::Away(trouble)
         } else if !paused.is_empty() {
@@ -75,6 +79,12 @@ impl Here {
         } else {
             Health::Ready
         }
+    }
+
+    /// Whether placement knows that this keeps it from starting builds. What passed between two
+    /// looks at the machine may have been seen by placement alone, when a job came.
+    pub(super) fn has_told(&self, standing: &Standing) -> bool {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) == *standing
     }
 
     /// What keeps it from starting builds now.

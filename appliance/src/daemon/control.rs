@@ -123,7 +123,9 @@ impl Control {
                     ("", why) | (why, _) => info!("no builds are started: {why}"),
                 }
                 known = now;
-                self.refresh();
+            }
+            self.refresh();
+            if !here.has_told(&known) {
                 self.0.dispatcher.nodes_changed();
             }
             if known == Standing::default() && self.0.dispatcher.counts() == (0, 0) {

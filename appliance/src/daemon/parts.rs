@@ -227,6 +227,7 @@ fn builder(
             min_memory_mib: config.admission.min_memory_mib,
         },
         gates: Mutex::default(),
+        told: Mutex::default(),
     })
 }
 

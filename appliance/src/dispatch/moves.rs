@@ -13,15 +13,14 @@ use crate::{
 
 impl Dispatcher {
     /// Takes a job back if another node could begin it at once and its own has not begun it, or if
-    /// it is emulated and would end sooner when begun anew on native hardware. It is placed in the
-    /// same round.
+    /// it is emulated and would end sooner when begun anew on native hardware. Whether it was.
     pub(super) fn reconsider(
         live: &mut Live,
         job: &JobFacts<'_>,
         facts: &mut [NodeFacts],
         round: &mut Round,
-    ) {
-        let JobState::Running { node, .. } = &live.job.state else { return };
+    ) -> bool {
+        let JobState::Running { node, .. } = &live.job.state else { return false };
         let node = node.clone();
         let waits = matches!(&*live.progress.borrow(), Progress::At(Stage::Waiting(_)));
         let why = match live.building {
@@ -31,11 +30,11 @@ impl Dispatcher {
             }
             Some(_) | None => None,
         };
-        let Some(why) = why else { return };
+        let Some(why) = why else { return false };
         info!(job = %live.job.id(), node, "{why}");
         live.task.take().iter().for_each(AbortHandle::abort);
         if rules::put_back(&mut live.job, now_s(), &why).is_err() {
-            return;
+            return false;
         }
         live.building = None;
         if let Some(at) = facts.iter_mut().find(|at| at.id == node) {
@@ -43,5 +42,6 @@ impl Dispatcher {
             at.busy = at.busy.saturating_sub(1);
         }
         round.forget(live, node);
+        true
     }
 }

@@ -81,21 +81,29 @@ impl Dispatcher {
         order.sort_unstable();
         let mut decided = Decided::new();
         let mut ahead: HashMap<String, usize> = HashMap::new();
+        let mut movable = Vec::new();
         for (_, id) in order {
             let times = self.times(&state, &id);
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             if self.deadlines(live, &mut round) {
                 continue;
             }
-            if live.may_move() {
-                let job = live.job.clone();
-                let job = self.job_facts(&job, times, live.waited(now));
-                Self::reconsider(live, &job, &mut facts, &mut round);
-            }
             if live.job.state == JobState::Queued {
                 let ahead = ahead.entry(live.job.system.clone()).or_default();
                 self.place(live, times, &mut facts, &mut decided, *ahead, &mut round);
                 *ahead += usize::from(live.job.state == JobState::Queued);
+            } else if live.may_move() {
+                movable.push(id);
+            }
+        }
+        // Afterwards: a slot that a waiting job takes is no reason to move another one.
+        for id in movable {
+            let times = self.times(&state, &id);
+            let Some(live) = state.jobs.get_mut(&id) else { continue };
+            let job = live.job.clone();
+            let job = self.job_facts(&job, times, live.waited(now));
+            if Self::reconsider(live, &job, &mut facts, &mut round) {
+                self.place(live, times, &mut facts, &mut Decided::new(), 0, &mut round);
             }
         }
         (round.starts, round.actions, round.deadline)

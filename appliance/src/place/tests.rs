@@ -178,8 +178,8 @@ enum Expected {
 }
 
 #[track_caller]
-fn assert_decision(case: &str, decision: Decision, expected: &Expected) {
-    let words = match (&decision, expected) {
+fn assert_decision(case: &str, decision: &Decision, expected: &Expected) {
+    let words = match (decision, expected) {
         (Decision::Run { node, how: How::Native, reason }, Expected::Native(name, words))
         | (Decision::Run { node, how: How::Emulated, reason }, Expected::Emulated(name, words))
             if *node == format!("id-{name}") =>
@@ -254,7 +254,7 @@ fn native_comes_before_emulated_and_policy_says_the_rest() {
         ("no node at all", Fallback, vec![], Refused("no node is known that builds anything")),
     ];
     for (case, emulation, nodes, expected) in cases {
-        assert_decision(case, decide(&job(*emulation), nodes), expected);
+        assert_decision(case, &decide(&job(*emulation), nodes), expected);
     }
 }
 
@@ -270,7 +270,7 @@ fn a_busy_native_node_is_waited_for_as_long_as_the_policy_says() {
         other => panic!("{other:?}"),
     }
     let expected = Expected::Emulated("emu", "free for 60 s (placement.native_wait_s), on riscv");
-    assert_decision("waited enough", decide(&waited(60), &nodes), &expected);
+    assert_decision("waited enough", &decide(&waited(60), &nodes), &expected);
     // Time changes nothing where emulation is forbidden.
     let never = Policy { emulation: Emulation::Never, ..policy };
     match decide(&JobFacts { policy: never, ..waited(10) }, &nodes) {
@@ -289,14 +289,14 @@ fn emulation_that_ends_sooner_is_chosen_only_where_the_policy_says_so() {
     let decided = |emulation, times| decide(&JobFacts { times, ..job(emulation) }, &nodes);
     // Three turns of 100 s in the native node's queue.
     let faster = decided(Emulation::WhenFaster, times(100, 250));
-    assert_decision("faster", faster, &Expected::Emulated("emu", "took 250 s so and 100 s"));
+    assert_decision("faster", &faster, &Expected::Emulated("emu", "took 250 s so and 100 s"));
     for (case, emulation, times) in [
         ("slower", Emulation::WhenFaster, times(100, 310)),
         ("not asked for", Emulation::Fallback, times(100, 250)),
         ("half a history", Emulation::WhenFaster, Times { native: None, ..times(1, 2) }),
     ] {
         let expected = Expected::Waits(WaitFor::Slot, "riscv");
-        assert_decision(case, decided(emulation, times), &expected);
+        assert_decision(case, &decided(emulation, times), &expected);
     }
 }
 
@@ -306,11 +306,11 @@ fn a_job_that_was_sent_here_is_built_here_or_refused() {
     let nodes = [here, native("riscv", 0)];
     let asked = |among, emulation| decide(&JobFacts { among, ..job(emulation) }, &nodes);
     let sent_on = Expected::Native("riscv", "here would have to emulate it");
-    assert_decision("asked here", asked(Among::All, Emulation::Never), &sent_on);
+    assert_decision("asked here", &asked(Among::All, Emulation::Never), &sent_on);
     let emulated = Expected::Emulated("here", "no node is known that runs it natively");
-    assert_decision("sent here", asked(Among::Here, Emulation::Fallback), &emulated);
+    assert_decision("sent here", &asked(Among::Here, Emulation::Fallback), &emulated);
     let refused = Expected::Refused("here could emulate it");
-    assert_decision("sent here", asked(Among::Here, Emulation::Never), &refused);
+    assert_decision("sent here", &asked(Among::Here, Emulation::Never), &refused);
 }
 
 #[test]
@@ -320,10 +320,10 @@ fn what_this_node_runs_natively_it_builds_itself_unless_it_is_drained() {
         let nodes = [here(health), native("other", 0)];
         decide(&JobFacts { among: Among::All, ..job(Emulation::Fallback) }, &nodes)
     };
-    assert_decision("full", asked(Health::Ready), &Expected::Native("here", "queue"));
-    assert_decision("hot", asked(hot()), &Expected::Waits(WaitFor::Slot, "too hot"));
+    assert_decision("full", &asked(Health::Ready), &Expected::Native("here", "queue"));
+    assert_decision("hot", &asked(hot()), &Expected::Waits(WaitFor::Slot, "too hot"));
     let other = Expected::Native("other", "natively");
-    assert_decision("drained", asked(Health::Draining), &other);
+    assert_decision("drained", &asked(Health::Draining), &other);
 }
 
 #[test]

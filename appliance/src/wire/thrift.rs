@@ -18,8 +18,12 @@ const SHORT_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Waits until there is something to be read, or nobody is left to write. Should that take more
 /// than a moment, this process gets small meanwhile. Errors are left for the read to find.
 pub(super) fn wait_readable(stream: &impl AsFd) {
+    wait(stream, &SHORT_WAIT);
+}
+
+fn wait(stream: &impl AsFd, short: &Timespec) {
     let mut fds = [PollFd::new(stream, PollFlags::IN)];
-    if poll(&mut fds, Some(&SHORT_WAIT)) != Ok(0) {
+    if poll(&mut fds, Some(short)) != Ok(0) {
         return;
     }
     let unwritten = unwritten();
@@ -67,7 +71,11 @@ fn read_only_file(line: &str) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, os::unix::net::UnixStream, thread, time::Duration};
+    use std::{
+        io::{Read as _, Write as _},
+        os::unix::net::UnixStream,
+        thread,
+    };
 
     use super::*;
 
@@ -102,16 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn a_long_wait_ends_when_something_comes() {
+    fn a_long_wait_ends_when_something_comes_or_nobody_is_left() {
+        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let (here, mut there) = UnixStream::pair().unwrap();
-        let writer = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(300));
-            there.write_all(b"x").unwrap();
-        });
-        wait_readable(&here);
-        assert!(!writer.join().is_err());
-        // Nobody is left to write: the wait is over, too.
-        wait_readable(&here);
-        drop(here);
+        let writer = thread::spawn(move || there.write_all(b"x"));
+        wait(&here, &AT_ONCE);
+        writer.join().unwrap().unwrap();
+        assert_eq!((&here).read(&mut [0]).unwrap(), 1);
+        wait(&here, &AT_ONCE);
+        assert_eq!((&here).read(&mut [0]).unwrap(), 0);
     }
 }

@@ -33,7 +33,8 @@ impl<'a> Isa<'a> {
     }
 
     /// Its extensions as they are written: `i`, `m`, `zba`. A name that stands for others, such as
-    /// `g`, stands for itself here.
+    /// `g`, stands for itself here. `v` is also what some cores say that have a vector unit from
+    /// before the standard (T-Head C910 and C920).
     pub fn written(self) -> impl Iterator<Item = &'a str> {
         let mut parts = self.names.split('_');
         let (letters, long) = split_letters(parts.next().unwrap_or_default());
@@ -86,22 +87,12 @@ impl<'a> Common<'a> {
         Self { cpuinfo }
     }
 
-    /// Extensions that every hart has, by the names that the first one has for them. A vector unit
-    /// from before the standard, version 0.7, is not `v`.
-    pub fn extensions(self) -> impl Iterator<Item = &'a str> {
-        let first = self.harts().next().flatten();
-        first.into_iter().flat_map(Isa::written).filter(move |name| self.has(name))
-    }
-
     /// Whether every hart has an extension. Of no harts, or one whose name makes no sense, nothing
     /// is known.
     #[must_use]
     pub fn has(self, extension: &str) -> bool {
         let mut harts = self.harts().peekable();
-        let early = extension == "v" && self.has_early_vector();
-        !early
-            && harts.peek().is_some()
-            && harts.all(|isa| isa.is_some_and(|isa| isa.has(extension)))
+        harts.peek().is_some() && harts.all(|isa| isa.is_some_and(|isa| isa.has(extension)))
     }
 
     /// Whether it executes what is compiled for `rv64gc`, the base of all Linux distributions.
@@ -118,10 +109,5 @@ impl<'a> Common<'a> {
         let wanted = if own { "hart isa" } else { "isa" };
         let isa = pairs(self.cpuinfo).filter(move |(key, _)| *key == wanted);
         isa.map(|(_, name)| Isa::parse(name))
-    }
-
-    /// T-Head's kernels say so of their C910 and C920.
-    fn has_early_vector(self) -> bool {
-        pairs(self.cpuinfo).any(|(key, value)| key == "cpu-vector" && value.starts_with("0."))
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::{
     config::Config,
     discover::{AnnounceState, Probe},
-    model::NodeView,
+    model::{BoardView, NodeView},
+    observe::{Machine, vitals::Heat},
 };
 
 /// A fact that could not be had is a text that says why.
@@ -26,6 +27,14 @@ pub(crate) struct Facts {
     pub avahi: Result<Probe, AnnounceState>,
     /// The roost daemon, as it describes itself.
     pub daemon: Seen<NodeView>,
+    /// The boards that the roost daemon knows.
+    pub boards: Seen<Vec<BoardView>>,
+    /// What this machine is.
+    pub machine: Seen<Machine>,
+    /// How hot it is, if it can tell.
+    pub heat: Option<Heat>,
+    /// The clock rate of its fastest CPU now, and the most it could have, in MHz, if it can tell.
+    pub clock_mhz: Option<(u32, u32)>,
     /// The local nix-daemon.
     pub nix: Seen<NixDaemon>,
     /// Nix's settings, by name, as text.

@@ -18,8 +18,9 @@ use crate::{
     bus::{Client, ClientError, SystemBus},
     config::Config,
     discover::probe,
-    model::NodeView,
+    model::{BoardView, NodeView},
     names,
+    observe::{Machine, vitals},
 };
 
 /// Longest time that any program asked here may take.
@@ -34,7 +35,8 @@ const MORE_PATH: [&str; 3] = ["/usr/sbin", "/sbin", "/run/current-system/sw/bin"
 /// Gathers the facts of this machine.
 pub(in crate::cli) async fn gather(config: &Path) -> Facts {
     let bus = SystemBus::default();
-    let (system_bus, daemon) = bus_and_daemon(&bus).await;
+    let (system_bus, daemon, boards) = bus_and_daemon(&bus).await;
+    let root = Path::new("/");
     // Asked first: it starts nix-daemon, whose environment is looked at below.
     let nix = nix_daemon().await;
     Facts {
@@ -44,6 +46,10 @@ pub(in crate::cli) async fn gather(config: &Path) -> Facts {
         system_bus,
         avahi: probe(&bus).await,
         daemon,
+        boards,
+        machine: Machine::observe(root).map_err(|error| error.to_string()),
+        heat: vitals::heat(root),
+        clock_mhz: vitals::clock_mhz(root),
         nix,
         nix_settings: nix_settings().await,
         nix_has_bash: nix_has_bash(Path::new("/proc")),
@@ -52,20 +58,24 @@ pub(in crate::cli) async fn gather(config: &Path) -> Facts {
     }
 }
 
-async fn bus_and_daemon(bus: &SystemBus) -> (Seen<()>, Seen<NodeView>) {
+async fn bus_and_daemon(bus: &SystemBus) -> (Seen<()>, Seen<NodeView>, Seen<Vec<BoardView>>) {
+    let unknown = |why: String| (Err(why.clone()), Err(why));
     let client = match Client::connect(bus).await {
         Ok(client) => client,
         Err(ClientError::NoBus(why)) => {
-            let why = format!("cannot be reached: {why}");
-            return (Err(why), Err("cannot be asked without the system bus".to_owned()));
+            let (node, boards) = unknown("cannot be asked without the system bus".to_owned());
+            return (Err(format!("cannot be reached: {why}")), node, boards);
         }
-        Err(error) => return (Ok(()), Err(error.to_string())),
+        Err(error) => {
+            let (node, boards) = unknown(error.to_string());
+            return (Ok(()), node, boards);
+        }
     };
-    let node = client.node().await.map_err(|error| match error {
+    let told = |error| match error {
         ClientError::NoDaemon => "is not running".to_owned(),
         other => other.to_string(),
-    });
-    (Ok(()), node)
+    };
+    (Ok(()), client.node().await.map_err(told), client.boards().await.map_err(told))
 }
 
 /// Runs a program to its end; its standard output if it succeeded, else what it complained of.

@@ -3,6 +3,7 @@
 use super::{
     Facts, Finding, Verdict,
     facts::{NixDaemon, Seen},
+    hardware::hardware,
 };
 use crate::{config::Config, discover::AnnounceState, names, observe::nix::IMPLIED};
 
@@ -26,17 +27,18 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
         findings.extend([offers(facts, &config), user(facts), sshd(facts)]);
     }
     if config.workstation.enable {
-        findings.extend([builders(facts), foreign(facts), bash(facts)]);
+        findings.extend([builders(facts), bash(facts)]);
     }
+    findings.extend(hardware(facts, &config));
     findings
 }
 
-fn finding(check: &'static str, verdict: Verdict, found: impl Into<String>) -> Finding {
+pub(super) fn finding(check: &'static str, verdict: Verdict, found: impl Into<String>) -> Finding {
     Finding { check, verdict, found: found.into(), fix: String::new() }
 }
 
 impl Finding {
-    fn fix(self, fix: impl Into<String>) -> Self {
+    pub(super) fn fix(self, fix: impl Into<String>) -> Self {
         Self { fix: fix.into(), ..self }
     }
 }
@@ -284,37 +286,6 @@ fn builders(facts: &Facts) -> Finding {
         "Nix does not know our machines file, and builds without boards",
     )
     .fix(format!("in nix.conf: builders = {wanted}"))
-}
-
-fn foreign(facts: &Facts) -> Finding {
-    let check = "emulation";
-    let settings = match &facts.nix_settings {
-        Ok(settings) => settings,
-        Err(why) => return finding(check, Verdict::Skipped, why),
-    };
-    let extra = settings.get("extra-platforms").map_or("", String::as_str);
-    let system = settings.get("system").map_or("", String::as_str);
-    let foreign: Vec<&str> = extra.split_whitespace().filter(|other| !kin(system, other)).collect();
-    if foreign.is_empty() {
-        return finding(check, Verdict::Ok, "Nix emulates nothing by itself");
-    }
-    let found = format!("Nix may emulate {} itself instead of asking a board", foreign.join(", "));
-    finding(check, Verdict::Warning, found).fix(
-        "remove them from extra-platforms in nix.conf (NixOS: from boot.binfmt.emulatedSystems): \
-         with a free local slot Nix asks no builder",
-    )
-}
-
-/// Whether the CPU of `system` may execute `other` without an emulator. Whether it does is another
-/// question; here it matters only that no emulator is asked for.
-fn kin(system: &str, other: &str) -> bool {
-    let cpu = |system: &str| system.split('-').next().unwrap_or_default().to_owned();
-    let (cpu, other) = (cpu(system), cpu(other));
-    match cpu.as_str() {
-        "x86_64" => other == "x86_64" || ["i386", "i486", "i586", "i686"].contains(&other.as_str()),
-        "aarch64" => other.starts_with("arm") || other == "aarch64",
-        _ => other == cpu,
-    }
 }
 
 fn bash(facts: &Facts) -> Finding {

@@ -4,6 +4,9 @@
 
 mod facts;
 mod gather;
+mod hardware;
+#[cfg(test)]
+mod hardware_tests;
 mod judge;
 #[cfg(test)]
 mod judge_tests;
