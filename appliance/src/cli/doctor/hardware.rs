@@ -1,6 +1,6 @@
 //! What the facts of the hardware mean: what runs natively, what is emulated by what, and heat. Pure.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{super::human, Facts, Finding, Verdict, judge::finding};
 use crate::{
@@ -108,11 +108,30 @@ fn emulation(facts: &Facts, config: &Config, machine: &Machine) -> Finding {
         return finding(check, Verdict::Warning, found)
             .fix("take it out there, or register an emulator: apt install qemu-user-binfmt");
     }
+    let hidden = |it: &&Emulated| emulated.contains(&it.system.as_str()) && !in_sandbox(facts, it);
+    if let Some(Emulated { system, interpreter, .. }) = machine.emulated.iter().find(hidden) {
+        let found = format!("{system} is offered, and builds in Nix's sandbox lack {interpreter}");
+        return finding(check, Verdict::Warning, found).fix(format!(
+            "register it with the flag F (apt install qemu-user-static), or in nix.conf: \
+             extra-sandbox-paths = {interpreter} and what it is linked with"
+        ));
+    }
     if !emulated.is_empty() {
         let found = format!("this board offers {} as emulated", emulated.join(", "));
         return finding(check, Verdict::Ok, found);
     }
     finding(check, Verdict::Ok, "Nix emulates nothing by itself")
+}
+
+/// Whether an interpreter is there in a build: it was opened outside, or is let in.
+fn in_sandbox(facts: &Facts, it: &Emulated) -> bool {
+    let let_in = |path: &&str| {
+        let path = path.split(['=', '?']).next().unwrap_or_default();
+        Path::new(&it.interpreter).starts_with(path)
+    };
+    it.fixed
+        || setting(facts, "sandbox").contains("false")
+        || setting(facts, "sandbox-paths").iter().any(let_in)
 }
 
 /// Programs that the CPU could execute and an interpreter gets.
