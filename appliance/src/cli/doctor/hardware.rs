@@ -9,9 +9,6 @@ use crate::{
     observe::{Emulated, Machine},
 };
 
-/// A margin below which a machine is about to slow down, in thousandths of a degree.
-const NARROW_MC: i32 = 5_000;
-
 /// The checks.
 pub(super) fn hardware(facts: &Facts, config: &Config) -> Vec<Finding> {
     let machine = match &facts.machine {
@@ -20,7 +17,7 @@ pub(super) fn hardware(facts: &Facts, config: &Config) -> Vec<Finding> {
     };
     let mut findings = vec![what(machine)];
     if config.board.enable {
-        findings.extend([features(facts, machine), heat(facts)]);
+        findings.extend([features(facts, machine), heat(facts, config)]);
     }
     if config.board.enable || config.workstation.enable {
         findings.push(emulation(facts, config, machine));
@@ -57,7 +54,7 @@ fn features(facts: &Facts, machine: &Machine) -> Finding {
     finding("features", Verdict::Ok, found)
 }
 
-fn heat(facts: &Facts) -> Finding {
+fn heat(facts: &Facts, config: &Config) -> Finding {
     let check = "heat";
     let Some(heat) = facts.heat else {
         return finding(check, Verdict::Ok, "there is no sensor to tell");
@@ -70,11 +67,12 @@ fn heat(facts: &Facts) -> Finding {
     if let Some((now, most)) = facts.clock_mhz {
         found += &format!("; at {now} of {most} MHz");
     }
-    if heat.margin_mc().is_none_or(|margin_mc| margin_mc > NARROW_MC) {
+    let narrow_mc = i32::try_from(config.admission.heat_margin_c * 1000).unwrap_or(i32::MAX);
+    if heat.margin_mc().is_none_or(|margin_mc| margin_mc > narrow_mc) {
         return finding(check, Verdict::Ok, found);
     }
     finding(check, Verdict::Warning, found)
-        .fix("a heat sink or a fan: builds are not begun this close to the trip point")
+        .fix("a heat sink or a fan: this close to it no build is begun (admission.heat_margin_c)")
 }
 
 /// What the local Nix would have emulated by itself, or could not run at all.
