@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use roost_lab::{
     Host, Lan, Result, Running,
     fixtures::{
-        builds::{self, FLEET, Nix},
+        builds::{FLEET, Nix},
         fleet, foreign,
         native::{self, RISCV},
         steered,
@@ -145,9 +145,12 @@ fn while_the_native_board_is_away_jobs_are_emulated_and_it_gets_the_rest_when_it
     assert_eq!(built_by(arm, "riscv")?.len(), 16);
     for name in names(20) {
         let starts = (steered::starts(arm, &name)?, steered::starts(riscv, &name)?);
-        let lost = running.contains(&name) && emulated.contains(&name);
-        let expected = if lost { (1, 1) } else { (emulated.contains(&name).into(), 1) };
-        let expected = if emulated.contains(&name) && !lost { (1, 0) } else { expected };
+        // What ran when the board was cut off began there, too.
+        let expected = match (emulated.contains(&name), running.contains(&name)) {
+            (true, true) => (1, 1),
+            (true, false) => (1, 0),
+            (false, _) => (0, 1),
+        };
         assert_eq!(starts, expected, "{name}, of {running:?} and {emulated:?}");
     }
     Ok(())
@@ -202,8 +205,8 @@ fn without_native_hardware_a_build_fails_after_the_configured_wait_where_emulati
     // Of what no node ever had, Nix speaks for itself.
     let expr = foreign::drv("unknown", "s390x-linux").expr().replace("lab-s390x-linux", "lab");
     let unknown = Nix::DashBuild.command(&arm, &expr, FLEET)?.run()?;
-    assert!(!unknown.success() && unknown.stderr.contains("required to build"), "{unknown}");
-    assert!(!unknown.stderr.contains("roost"), "{unknown}");
+    assert!(!unknown.success() && unknown.stderr.contains("s390x-linux"), "{unknown}");
+    assert!(fleet::jobs(&arm)?.iter().all(|job| job.system == RISCV), "asked of roost");
     Ok(())
 }
 
@@ -243,40 +246,5 @@ fn a_busy_native_board_is_waited_for_as_long_as_is_configured() -> Result<()> {
     steered::release_all(&arm)?;
     all_built(&stock, &mut build, 6)?;
     assert_eq!(built_by(&arm, "arm")?, emulated);
-    Ok(())
-}
-
-#[test]
-fn a_workstation_emulates_in_a_second_store_only_if_told_to() -> Result<()> {
-    for (emulate_here, config) in [(false, ""), (true, "emulate_here = true\n")] {
-        let lan = Lan::new()?;
-        let spec = lan.host("ws").emulates([RISCV]).nix_conf("extra-platforms =");
-        let spec = spec.nix_conf("builders = @/run/roost/machines");
-        let ws = roost_lab::fixtures::roost::workstation(
-            spec,
-            &format!("away_timeout_s = 5\n{config}"),
-        )?;
-        let [ws, riscv] = lan.start([ws, native::riscv(&lan, "riscv", 2)?])?;
-        fleet::join(&lan, &ws, &[&riscv])?;
-        let build = |name: &str| {
-            let drv = foreign::drv(name, RISCV);
-            Nix::DashBuild.command(&ws, &drv.expr(), &[])?.timeout(builds::BUILD_TIMEOUT).run()
-        };
-        let output = build("native")?.ok()?;
-        assert_eq!(ws.read(output.stdout.trim())?, foreign::output(RISCV));
-        assert_eq!(built_by(&ws, "riscv")?.len(), 1);
-        riscv.power_off()?;
-        fleet::wait_reach(&lan, &ws, &riscv, "away")?;
-        let output = build("here")?;
-        assert_eq!(output.success(), emulate_here, "{output}");
-        if emulate_here {
-            assert_eq!(ws.read(output.stdout.trim())?, foreign::output(RISCV));
-            let why = fleet::why(&ws, "here")?;
-            assert!(why.contains("ws emulates riscv64-linux"), "{why}");
-            assert!(why.contains("\"fallback\""), "{why}");
-        } else {
-            assert!(output.stderr.contains("away_timeout_s"), "{output}");
-        }
-    }
     Ok(())
 }

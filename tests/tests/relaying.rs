@@ -6,7 +6,7 @@ use std::time::Duration;
 use roost_lab::{
     Host, HostSpec, Lan, Release, Result,
     fixtures::{
-        builds::Nix,
+        builds::{self, Nix},
         fleet::{self, SYSTEM},
         nix::Drv,
         roost, ssh, steered,
@@ -15,6 +15,8 @@ use roost_lab::{
 
 /// What the peers run, and the board that is asked does not.
 const FOREIGN: &str = "riscv64-linux";
+/// The board that is asked, as a store.
+const STORE: &str = "ssh-ng://roost@front";
 const CA: &str = "extra-experimental-features = ca-derivations";
 const SOON: Duration = Duration::from_secs(60);
 
@@ -171,5 +173,65 @@ fn a_connection_lost_while_outputs_come_home_costs_no_second_build() -> Result<(
     assert_eq!(sum(stock)?, sum(front)?);
     assert_eq!(sum(stock)?, sum(far)?);
     assert_eq!(steered::starts(far, "far")?, 1, "it was built once");
+    Ok(())
+}
+
+/// A derivation of the board that is asked, which needs one of a peer, which needs one of the board.
+fn mixed(salt: &str) -> Drv {
+    let tool = Drv::new("tool", SYSTEM, "echo tool >$out").salt(salt);
+    let script = "echo far away; cat $tool >$out; echo far >>$out";
+    let far = Drv::new("far", FOREIGN, script).attr("tool", &tool.expr());
+    let lib = Drv::new("lib", SYSTEM, "cat $far >$out").attr("far", &far.expr());
+    let script = "cat $lib $far >$out; echo top >>$out";
+    Drv::new("top", SYSTEM, script).attr("lib", &lib.expr()).attr("far", &far.expr())
+}
+
+const MIXED: &str = "tool\nfar\ntool\nfar\ntop\n";
+
+#[test]
+fn a_store_builds_mixed_closures_with_its_peers() -> Result<()> {
+    let lan = Lan::new()?;
+    let [stock, front, _a, _b] = lan_with(&lan, Release::Trixie)?;
+    let options = ["--store", STORE, "--eval-store", "auto", "-L"];
+    let built = Nix::Build.command(&stock, &mixed("built").expr(), &options)?.run()?.ok()?;
+    assert_eq!(front.read(built.stdout.trim())?, MIXED);
+    assert!(built.stderr.contains("far away"), "the logs of all come along: {built}");
+    let nodes = |name: &str| nodes_of(&front, name);
+    assert!(nodes("far")?.iter().all(|node| node.starts_with("far-")) && !nodes("far")?.is_empty());
+    assert_eq!((nodes("top")?, nodes("tool")?), (vec!["front".into()], vec!["front".into()]));
+    assert!(nodes("lib")?.is_empty(), "what needs no job of its own has none");
+    let jobs = fleet::jobs(&front)?.len();
+    let again = Nix::Build.command(&stock, &mixed("built").expr(), &options)?.run()?.ok()?;
+    assert_eq!(again.stdout, built.stdout);
+    assert!(fleet::jobs(&front)?.len() <= jobs + 1, "nothing is built again");
+
+    let drv = builds::instantiate(&stock, &mixed("realised").expr())?;
+    stock.check(&format!("nix copy --derivation --to {STORE} {drv}"))?;
+    let realised = stock.check(&format!("nix-store --store {STORE} --realise {drv}"))?;
+    assert_eq!(front.read(&realised)?, MIXED);
+    stock.check(&format!("nix copy --no-check-sigs --from {STORE} {realised}"))?;
+    assert_eq!(stock.read(&realised)?, MIXED);
+    Ok(())
+}
+
+#[test]
+fn a_foreign_target_has_its_outputs_and_its_failure_told() -> Result<()> {
+    let lan = Lan::new()?;
+    let [stock, front, _a, _b] = lan_with(&lan, Release::Sid)?;
+    let options = ["--store", STORE, "--eval-store", "auto", "-L"];
+    let script = "echo program >$out; echo headers >$dev";
+    let several = Drv::new("several", FOREIGN, script).attr("outputs", "[ \"out\" \"dev\" ]");
+    let dev = format!("{}^dev", builds::instantiate(&stock, &several.expr())?);
+    let words = ["nix", "build", "--no-link", "--print-out-paths", &dev];
+    let built = stock.command(words.into_iter().chain(options)).run()?.ok()?;
+    assert_eq!(built.stdout.lines().count(), 1, "{built}");
+    assert_eq!(front.read(built.stdout.trim())?, "headers\n");
+
+    let broken = Drv::new("broken", FOREIGN, "echo it breaks; exit 1");
+    let top = Drv::new("top", SYSTEM, "cat $broken >$out").attr("broken", &broken.expr());
+    let failed = Nix::Build.command(&stock, &top.expr(), &options)?.run()?;
+    assert!(!failed.success() && failed.stderr.contains("it breaks"), "{failed}");
+    assert!(failed.stderr.contains("broken.drv failed"), "{failed}");
+    assert!(nodes_of(&front, "top")?.is_empty(), "what needs it was not begun");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Opens everything that lasts, in the order in which things need each other.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -118,6 +119,14 @@ impl Parts {
             }),
         };
         Ok(Self { config, view, here, fleet, places, dispatcher, logs, socket, queries })
+    }
+
+    /// The systems that this node builds natively, if there is another way for others.
+    pub(super) fn native_systems(&self) -> Arc<BTreeSet<String>> {
+        let otherwise = self.fleet.is_some() || !self.view.emulated.is_empty();
+        let systems =
+            self.here.iter().filter(|_| otherwise).flat_map(|_| self.view.systems.clone());
+        Arc::new(systems.collect())
     }
 
     /// What is announced, if anything is.

@@ -47,6 +47,7 @@ impl Visits {
                     .map(|h| h.executor.trouble.clone())
                     .unwrap_or_default(),
                 unfetched: Unfetched::default(),
+                native: parts.native_systems(),
             },
             queries: parts.queries.clone(),
             patience: Duration::from_secs(parts.config.workstation.away_timeout_s),

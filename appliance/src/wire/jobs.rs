@@ -1,6 +1,7 @@
-//! One or more jobs that a client waits for at once.
+//! The jobs that a client waits for at once, some of which may have to wait for others.
 
 use std::{
+    collections::BTreeSet,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -9,59 +10,182 @@ use futures_util::{StreamExt, stream::SelectAll};
 use nix_compat::nix_daemon::{BuildResult, BuildStatus, StderrMessage};
 use tokio::sync::mpsc;
 
-use crate::model::{Builds, JobEvent, JobId, Refusal, Submission, Ticket};
+use super::{
+    targets::{Order, Outputs},
+    unfetched::Unfetched,
+};
+use crate::model::{Builds, JobEvent, JobId, Refusal, Submission, Ticket, first_line};
+
+/// Jobs that one client has in the queue at once; more than any node has slots, and far fewer than
+/// the queue holds.
+const MAX_AT_ONCE: usize = 256;
+
+/// A job, and what it has to wait for.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// The job.
+    pub(super) order: Order,
+    /// The steps, by their places, that must have ended well before it can begin.
+    pub(super) waits_for: BTreeSet<usize>,
+    /// Whether the client has asked for its outputs; if not, other steps need them.
+    pub(super) wanted: bool,
+}
+
+impl From<Order> for Step {
+    /// A job that waits for nothing.
+    fn from(order: Order) -> Self {
+        Self { order, waits_for: BTreeSet::new(), wanted: true }
+    }
+}
 
 /// How one of them ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ended {
-    /// The job; none if it was refused.
+    /// The job; none if it was refused, or never begun.
     pub(super) id: Option<JobId>,
     /// The result, or the refusal as a transient failure.
     pub(super) result: BuildResult,
 }
 
-/// Jobs whose events are merged. Dropping this detaches the client from all; the jobs go on.
-pub(super) struct Jobs {
-    running: SelectAll<Events>,
-    ended: Vec<Ended>,
+/// Where a step stands.
+enum State {
+    Waiting(Box<Submission>),
+    Running(JobId),
+    Ended(Ended),
 }
 
-impl Jobs {
-    /// Submits all of them. A refusal counts as that job's end.
-    pub(super) async fn submit<B: Builds>(builds: &B, submissions: Vec<Submission>) -> Self {
-        let mut jobs = Self { running: SelectAll::new(), ended: Vec::new() };
-        for (index, submission) in submissions.into_iter().enumerate() {
-            let ended = match builds.submit(submission).await {
-                Ok(Ticket { id, events }) => {
-                    jobs.running.push(Events { index, events, ended: false });
-                    let result = transient("the roost daemon stopped while the job waited or ran");
-                    Ended { id: Some(id), result }
-                }
-                // No answer but the end of the connection, which is near: another node then knows
-                // that it lost us, and asks again, where any result would end the job.
-                Err(Refusal::Stopping) => std::future::pending().await,
-                Err(refusal) => Ended { id: None, result: transient(&refusal.to_string()) },
-            };
-            jobs.ended.push(ended);
-        }
-        jobs
+/// A step under way.
+struct Underway {
+    name: String,
+    state: State,
+    waits_for: BTreeSet<usize>,
+    outputs: Outputs,
+    wanted: bool,
+}
+
+/// Jobs whose events are merged. Dropping this detaches the client from all; the jobs go on.
+pub(super) struct Jobs<'a, B> {
+    builds: &'a B,
+    steps: Vec<Underway>,
+    running: SelectAll<Events>,
+    /// Whether a step may have become ready since that was last looked at.
+    stirred: bool,
+}
+
+impl<'a, B: Builds> Jobs<'a, B> {
+    /// Nothing is submitted yet: [`Jobs::next`] does that.
+    pub(super) fn new(builds: &'a B, steps: Vec<Step>) -> Self {
+        let steps = steps.into_iter().map(|Step { order, waits_for, wanted }| Underway {
+            name: order.submission.key.drv_path.name().to_owned(),
+            state: State::Waiting(Box::new(order.submission)),
+            waits_for,
+            outputs: order.outputs,
+            wanted,
+        });
+        Self { builds, steps: steps.collect(), running: SelectAll::new(), stirred: true }
     }
 
-    /// The next message for the client; none when all jobs have ended. Cancel safe.
+    /// Submits what need not wait any more, and gives the next message for the client; none when all
+    /// jobs have ended. Cancel safe: a submission that is cut short is made again, which attaches to
+    /// the same job.
     pub(super) async fn next(&mut self) -> Option<StderrMessage> {
-        while let Some((index, event)) = self.running.next().await {
-            match event {
-                JobEvent::Message(message) => return Some(message),
-                JobEvent::Finished(result) => self.ended[index].result = *result,
+        loop {
+            while let Some(index) = self.ready() {
+                self.submit(index).await;
+            }
+            match self.running.next().await {
+                Some((_, Some(JobEvent::Message(message)))) => return Some(message),
+                Some((index, Some(JobEvent::Finished(result)))) => self.ended(index, *result),
+                Some((index, None)) => {
+                    let why = "the roost daemon stopped while the job waited or ran";
+                    self.ended(index, transient(why));
+                }
+                None => return None,
             }
         }
+    }
+
+    /// The next step to submit. Those that wait for what has failed, have failed by that.
+    fn ready(&mut self) -> Option<usize> {
+        let mut index = 0;
+        while self.stirred && index < self.steps.len() {
+            let step = &self.steps[index];
+            let waits = matches!(step.state, State::Waiting(_));
+            let mut others = step.waits_for.iter();
+            if let Some(why) = others.find_map(|other| self.failure(*other)).filter(|_| waits) {
+                let result = BuildResult::failure(BuildStatus::DependencyFailed, why);
+                self.steps[index].state = State::Ended(Ended { id: None, result });
+                // Another one may wait for this one.
+                index = 0;
+                continue;
+            }
+            let step = &self.steps[index];
+            if waits && step.waits_for.iter().all(|other| self.is_ended(*other)) {
+                return (self.running.len() < MAX_AT_ONCE).then_some(index);
+            }
+            index += 1;
+        }
+        self.stirred = false;
         None
     }
 
-    /// How they ended, in the order of their submission. Those that had not ended count as
-    /// transient failures.
-    pub(super) fn into_ended(self) -> Vec<Ended> {
-        self.ended
+    fn is_ended(&self, index: usize) -> bool {
+        self.steps.get(index).is_none_or(|step| matches!(step.state, State::Ended(_)))
+    }
+
+    /// Why a step failed, if it has.
+    fn failure(&self, index: usize) -> Option<String> {
+        let step = self.steps.get(index)?;
+        let State::Ended(Ended { result, .. }) = &step.state else { return None };
+        let why = first_line(&result.error_msg);
+        (!result.is_success()).then(|| format!("its dependency {} failed: {why}", step.name))
+    }
+
+    /// Submits a step. A refusal counts as its end.
+    async fn submit(&mut self, index: usize) {
+        let State::Waiting(submission) = &self.steps[index].state else { return };
+        self.steps[index].state = match self.builds.submit((**submission).clone()).await {
+            Ok(Ticket { id, events }) => {
+                self.running.push(Events { index, events, ended: false });
+                State::Running(id)
+            }
+            // No answer but the end of the connection, which is near: another node then knows
+            // that it lost us, and asks again, where any result would end the job.
+            Err(Refusal::Stopping) => std::future::pending().await,
+            Err(refusal) => {
+                State::Ended(Ended { id: None, result: transient(&refusal.to_string()) })
+            }
+        };
+    }
+
+    fn ended(&mut self, index: usize, result: BuildResult) {
+        self.stirred = true;
+        let step = &mut self.steps[index];
+        if let State::Running(id) = &step.state {
+            step.state = State::Ended(Ended { id: Some(id.clone()), result });
+        }
+    }
+
+    /// Their results, in the order of the steps. What was asked for is expected to be fetched; what
+    /// was built on the way is done with.
+    pub(super) async fn settle(self, unfetched: &Unfetched) -> Vec<BuildResult> {
+        let mut results = Vec::with_capacity(self.steps.len());
+        for step in self.steps {
+            let ended = match step.state {
+                State::Ended(ended) => ended,
+                State::Running(_) | State::Waiting(_) => {
+                    let result = transient("it was never begun: what it waits for waits for it");
+                    Ended { id: None, result }
+                }
+            };
+            if let (Some(id), false) = (&ended.id, step.wanted) {
+                self.builds.fetched(id).await;
+                results.push(ended.result);
+            } else {
+                results.push(unfetched.expect_of(ended, step.outputs));
+            }
+        }
+        results
     }
 }
 
@@ -91,7 +215,8 @@ struct Events {
 }
 
 impl futures_util::Stream for Events {
-    type Item = (usize, JobEvent);
+    /// The step's place, and what happened to it; nothing if the daemon stops.
+    type Item = (usize, Option<JobEvent>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.ended {
@@ -100,51 +225,110 @@ impl futures_util::Stream for Events {
         let index = self.index;
         self.events.poll_recv(cx).map(|event| {
             self.ended = matches!(event, None | Some(JobEvent::Finished(_)));
-            event.map(|event| (index, event))
+            Some((index, event))
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, time::Duration};
+    use std::time::Duration;
 
     use tokio::time::timeout;
 
     use super::*;
     use crate::{
-        model::{Client, JobKey, Mode, Payload, Site},
-        wire::testing::Asked,
+        model::{Client, Mode},
+        wire::testing::{Asked, drv, finish, path, result, soon},
     };
 
-    fn submission() -> Submission {
-        let drv = "/nix/store/00000000000000000000000000000000-a.drv";
-        Submission {
-            key: JobKey {
-                drv_path: drv.parse().unwrap(),
-                outputs: [JobKey::ALL_OUTPUTS.to_owned()].into(),
-                mode: Mode::Normal,
-                site: Site::default(),
-            },
-            payload: Payload::Target(format!("{drv}!*")),
-            system: "riscv64-linux".to_owned(),
-            features: BTreeSet::new(),
-            client: Client { label: "somebody".to_owned() },
-            forwarded: false,
-        }
+    fn order(name: &str) -> Order {
+        let client = Client { label: "somebody".to_owned() };
+        Order::derivation(path(&format!("{name}.drv")), drv(name), Mode::Normal, client)
+    }
+
+    /// A step that others need.
+    fn on_the_way(name: &str, waits_for: &[usize]) -> Step {
+        let waits_for = waits_for.iter().copied().collect();
+        Step { order: order(name), waits_for, wanted: false }
+    }
+
+    async fn settle<B: Builds>(mut jobs: Jobs<'_, B>) -> Vec<BuildResult> {
+        while jobs.next().await.is_some() {}
+        jobs.settle(&Unfetched::default()).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_daemon_that_stops_gives_no_result() {
         let stopping = Asked::refusing(Refusal::Stopping);
-        let asked = timeout(Duration::from_secs(60), Jobs::submit(&stopping, vec![submission()]));
-        assert!(asked.await.is_err());
+        let mut jobs = Jobs::new(&stopping, vec![order("a").into()]);
+        assert!(timeout(Duration::from_secs(60), jobs.next()).await.is_err());
     }
 
     #[tokio::test]
     async fn any_other_refusal_is_a_transient_failure() {
         let full = Asked::refusing(Refusal::Full { held: 7 });
-        let ended = Jobs::submit(&full, vec![submission()]).await.into_ended();
-        assert_eq!(ended[0].result.status, BuildStatus::TransientFailure);
+        let results = settle(Jobs::new(&full, vec![order("a").into()])).await;
+        assert_eq!(results[0].status, BuildStatus::TransientFailure);
+    }
+
+    #[tokio::test]
+    async fn a_step_begins_when_what_it_waits_for_has_ended_and_what_nobody_wants_is_let_go() {
+        let (builds, mut calls) = Asked::new();
+        let steps = vec![
+            Step { waits_for: [1, 2].into(), ..order("last").into() },
+            on_the_way("first", &[]),
+            on_the_way("second", &[]),
+        ];
+        let played = async {
+            let (first, first_events) = calls.submission().await;
+            let (second, second_events) = calls.submission().await;
+            assert!(calls.is_quiet(), "the last one waits");
+            finish(&second_events, result(BuildStatus::Built)).await;
+            finish(&first_events, result(BuildStatus::AlreadyValid)).await;
+            let (last, last_events) = calls.submission().await;
+            assert_eq!(last.key.drv_path, path("last.drv"));
+            finish(&last_events, result(BuildStatus::Built)).await;
+            assert_eq!(calls.fetched().await, first.key.id());
+            assert_eq!(calls.fetched().await, second.key.id());
+            assert!(calls.is_quiet(), "the client has yet to fetch the last one");
+        };
+        let (results, ()) =
+            soon(async { tokio::join!(settle(Jobs::new(&builds, steps)), played) }).await;
+        assert!(results.iter().all(BuildResult::is_success));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_failure_fails_by_it_and_the_others_go_on() {
+        let (builds, mut calls) = Asked::new();
+        let steps = vec![
+            on_the_way("broken", &[]),
+            on_the_way("between", &[0]),
+            Step { waits_for: [1].into(), ..order("last").into() },
+            order("other").into(),
+        ];
+        let played = async {
+            let (_, broken) = calls.submission().await;
+            let (_, other) = calls.submission().await;
+            finish(&broken, BuildResult::failure(BuildStatus::PermanentFailure, "no")).await;
+            finish(&other, result(BuildStatus::Built)).await;
+        };
+        let (results, ()) =
+            soon(async { tokio::join!(settle(Jobs::new(&builds, steps)), played) }).await;
+        let of = |status| results.iter().filter(|result| result.status == status).count();
+        assert_eq!((of(BuildStatus::DependencyFailed), of(BuildStatus::Built)), (2, 1));
+        let why = first_line(&results[2].error_msg);
+        assert!(
+            why.contains("between.drv failed") && why.contains("broken.drv failed: no"),
+            "{why}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_circle_ends_as_a_failure() {
+        let (builds, _calls) = Asked::new();
+        let steps = vec![on_the_way("a", &[1]), on_the_way("b", &[0])];
+        let results = soon(settle(Jobs::new(&builds, steps))).await;
+        assert!(results.iter().all(|result| result.status == BuildStatus::TransientFailure));
     }
 }

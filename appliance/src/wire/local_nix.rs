@@ -1,6 +1,7 @@
 //! The nix-daemon of this machine.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -48,6 +49,9 @@ pub struct LocalNix {
     pub trouble: Arc<Mutex<String>>,
     /// Outputs in its store that clients have yet to fetch.
     pub unfetched: Unfetched,
+    /// Systems that it builds natively, on a node where others can be built otherwise: emulated, or
+    /// by a peer. Empty where no difference is to be made.
+    pub native: Arc<BTreeSet<String>>,
 }
 
 /// Why nix-daemon could not be used.
@@ -94,11 +98,17 @@ impl Default for LocalNix {
             store_dir: STORE_DIR.into(),
             trouble: Arc::default(),
             unfetched: Unfetched::default(),
+            native: Arc::default(),
         }
     }
 }
 
 impl LocalNix {
+    /// Whether a system needs neither a peer nor an emulator, as far as known.
+    pub(super) fn is_native(&self, system: &str) -> bool {
+        system == "builtin" || self.native.contains(system)
+    }
+
     /// Opens a connection that speaks `at_most` this version of the protocol.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub mod handover;
 mod hello;
 mod jobs;
 pub mod local_nix;
+mod plan;
 mod relay;
 mod serve;
 pub mod session;

@@ -19,7 +19,8 @@ use crate::model::{Client, JobKey, Mode, Payload, Site, Submission};
 /// The largest `.drv` file that is read.
 const DRV_BYTES_MAX: u64 = 64 << 20;
 
-const ALL: &str = JobKey::ALL_OUTPUTS;
+/// Stands for all outputs of a derivation.
+pub(super) const ALL: &str = JobKey::ALL_OUTPUTS;
 
 /// A build to ask for, and what to expect of it.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ pub(super) struct Order {
 }
 
 /// What a client wants built, by who does it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Targets {
     /// What becomes jobs, in the client's words.
     pub(super) ordered: Vec<String>,
@@ -101,7 +102,12 @@ impl Order {
     /// A derived path as on the wire, such as `/nix/store/….drv!out,dev`. None if it is not the
     /// output of a derivation in this store: then it is the local Nix that knows what to do.
     /// `store_dir` is the folder that is `/nix/store`.
-    async fn target(store_dir: &Path, target: &str, mode: Mode, client: &Client) -> Option<Self> {
+    pub(super) async fn target(
+        store_dir: &Path,
+        target: &str,
+        mode: Mode,
+        client: &Client,
+    ) -> Option<Self> {
         let (drv_path, wanted) = split(target)?;
         let file = store_dir.join(drv_path.base_name());
         let drv = tokio::task::spawn_blocking(move || read_drv(&file)).await.ok()?;
@@ -153,7 +159,7 @@ impl Outputs {
 
 /// Splits `….drv!out,dev`, also with `^`. None for a plain store path, and for an output of an
 /// output, which is a dynamic derivation.
-fn split(target: &str) -> Option<(StorePath, BTreeSet<String>)> {
+pub(super) fn split(target: &str) -> Option<(StorePath, BTreeSet<String>)> {
     let (drv_path, outputs) = target.split_once(['!', '^'])?;
     let drv_path = StorePath::parse(drv_path).ok().filter(StorePath::is_derivation)?;
     let outputs: BTreeSet<String> = outputs.split(',').map(str::to_owned).collect();

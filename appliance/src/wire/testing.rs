@@ -102,6 +102,7 @@ impl FakeNix {
             store_dir: folder.to_owned(),
             trouble: Arc::default(),
             unfetched: crate::wire::unfetched::Unfetched::default(),
+            native: Arc::default(),
         }
     }
 
@@ -118,8 +119,14 @@ impl FakeNix {
             args: Vec::new(),
             env: [].into(),
         };
-        std::fs::write(self.folder.path().join(drv_path.base_name()), drv.to_aterm()).unwrap();
+        self.write_drv(name, &drv);
         drv_path
+    }
+
+    /// Puts this `.drv` into the store directory.
+    pub(crate) fn write_drv(&self, name: &str, drv: &Derivation) {
+        let drv_path = path(&format!("{name}.drv"));
+        std::fs::write(self.folder.path().join(drv_path.base_name()), drv.to_aterm()).unwrap();
     }
 
     /// Takes the next connection.

@@ -40,21 +40,13 @@ impl Unfetched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// [`Unfetched::expect`] for jobs that were not refused. Returns all results.
-    pub(super) fn expect_all(
-        &self,
-        ended: impl IntoIterator<Item = Ended>,
-        outputs: impl IntoIterator<Item = Outputs>,
-    ) -> Vec<BuildResult> {
-        let ended = ended.into_iter().zip(outputs);
-        ended
-            .map(|(Ended { id, result }, outputs)| {
-                if let Some(id) = id {
-                    self.expect(id, outputs.paths(&result));
-                }
-                result
-            })
-            .collect()
+    /// [`Unfetched::expect`] for a job, unless it was refused. Returns its result.
+    pub(super) fn expect_of(&self, ended: Ended, outputs: Outputs) -> BuildResult {
+        let Ended { id, result } = ended;
+        if let Some(id) = id {
+            self.expect(id, outputs.paths(&result));
+        }
+        result
     }
 
     /// Whether a job waits for this output to be fetched.

@@ -15,12 +15,13 @@ use tokio::io::AsyncWriteExt;
 
 use super::{Lifetime, Relay};
 use crate::{
-    model::{Builds, Submission},
+    model::Builds,
     wire::{
-        jobs::{Jobs, failures},
+        jobs::{Jobs, Step, failures},
+        plan::Plan,
         session::SessionError,
         stream::hung_up,
-        targets::{Order, Targets},
+        targets::Order,
     },
 };
 
@@ -36,7 +37,7 @@ impl<B: Builds> Relay<'_, B> {
         mode: BuildMode,
     ) -> Result<(), SessionError> {
         let order = Order::derivation(drv_path, drv, mode.into(), self.client.clone());
-        let results = self.build(vec![order]).await?;
+        let results = self.build(vec![order.into()]).await?;
         let mut reply = StderrMessage::Last.encode();
         for result in &results {
             result.write(&mut reply, self.version);
@@ -56,14 +57,14 @@ impl<B: Builds> Relay<'_, B> {
         else {
             return self.relay(&request).await;
         };
-        let (store_dir, wanted) = (&self.nix.store_dir, targets.clone());
-        let Targets { ordered, orders, others } =
-            Targets::sort(store_dir, wanted, (*mode).into(), &self.client).await;
-        if orders.is_empty() {
+        let Plan { steps, ordered, others } =
+            Plan::make(self.nix, targets.clone(), (*mode).into(), &self.client).await;
+        if ordered.is_empty() {
             return self.relay(&request).await;
         }
         let Some(mut results) = self.build_others(others, *mode).await? else { return Ok(()) };
-        results.extend(ordered.into_iter().zip(self.build(orders).await?));
+        let built = self.build(steps).await?;
+        results.extend(ordered.into_iter().filter_map(|target| target.answer(&built)));
         let results: Vec<_> = targets
             .iter()
             .filter_map(|target| Some((target.clone(), results.get(target)?.clone())))
@@ -121,15 +122,13 @@ impl<B: Builds> Relay<'_, B> {
     }
 
     /// Has the jobs done, with their messages sent to the client. The results are in the order of
-    /// `orders`.
-    async fn build(&mut self, orders: Vec<Order>) -> Result<Vec<BuildResult>, SessionError> {
+    /// `steps`.
+    async fn build(&mut self, mut steps: Vec<Step>) -> Result<Vec<BuildResult>, SessionError> {
         // A peer's jobs are built here or refused: another node has sent them on already.
-        let forwarded = self.lifetime == Lifetime::Job;
-        let (submissions, outputs): (Vec<_>, Vec<_>) = orders
-            .into_iter()
-            .map(|order| (Submission { forwarded, ..order.submission }, order.outputs))
-            .unzip();
-        let mut jobs = Jobs::submit(self.builds, submissions).await;
+        for step in &mut steps {
+            step.order.submission.forwarded = self.lifetime == Lifetime::Job;
+        }
+        let mut jobs = Jobs::new(self.builds, steps);
         let mut bytes = Vec::new();
         loop {
             let message = tokio::select! {
@@ -148,6 +147,6 @@ impl<B: Builds> Relay<'_, B> {
             bytes.clear();
         }
         self.job_ended = true;
-        Ok(self.nix.unfetched.expect_all(jobs.into_ended(), outputs))
+        Ok(jobs.settle(&self.nix.unfetched).await)
     }
 }

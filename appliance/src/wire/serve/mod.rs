@@ -30,11 +30,12 @@ use tokio::{
 use self::{import::Asked, log::Log};
 use super::{
     door::Notes,
-    jobs::{Jobs, failures},
+    jobs::{Jobs, Step, failures},
     local_nix::{BUFFER_BYTES, DaemonClient, LocalNix, OPEN_TIMEOUT},
+    plan::Plan,
     session::SessionError,
     stream::{Incoming, Outgoing, hung_up},
-    targets::{Order, Targets},
+    targets::Order,
 };
 use crate::model::{Builds, Client};
 
@@ -194,7 +195,7 @@ impl<'a, B: Builds> Serve<'a, B> {
     ) -> Result<BuildResult, SessionError> {
         let mode = BuildMode::Normal.into();
         let order = Order::derivation(drv_path, drv, mode, self.client.clone());
-        let mut results = self.build(vec![order]).await?;
+        let mut results = self.build(vec![order.into()]).await?;
         results.pop().ok_or(SessionError::client_gone())
     }
 
@@ -203,8 +204,8 @@ impl<'a, B: Builds> Serve<'a, B> {
         targets: Vec<String>,
     ) -> Result<Result<(), BuildFailure>, SessionError> {
         let mode = BuildMode::Normal.into();
-        let Targets { ordered, orders, others } =
-            Targets::sort(&self.nix.store_dir, targets, mode, &self.client).await;
+        let Plan { steps, ordered, others } =
+            Plan::make(self.nix, targets, mode, &self.client).await;
         let mut results = Vec::new();
         if !others.is_empty() {
             results = self
@@ -213,7 +214,8 @@ impl<'a, B: Builds> Serve<'a, B> {
                 .await
                 .map_err(SessionError::asking)?;
         }
-        results.extend(ordered.into_iter().zip(self.build(orders).await?));
+        let built = self.build(steps).await?;
+        results.extend(ordered.into_iter().filter_map(|target| target.answer(&built)));
         Ok(match failures(&results) {
             None => Ok(()),
             Some(message) => {
@@ -223,10 +225,8 @@ impl<'a, B: Builds> Serve<'a, B> {
     }
 
     /// Has the jobs done, with their logs shown to the client.
-    async fn build(&mut self, orders: Vec<Order>) -> Result<Vec<BuildResult>, SessionError> {
-        let (submissions, outputs): (Vec<_>, Vec<_>) =
-            orders.into_iter().map(|order| (order.submission, order.outputs)).unzip();
-        let mut jobs = Jobs::submit(self.builds, submissions).await;
+    async fn build(&mut self, steps: Vec<Step>) -> Result<Vec<BuildResult>, SessionError> {
+        let mut jobs = Jobs::new(self.builds, steps);
         loop {
             tokio::select! {
                 message = jobs.next() => match message {
@@ -238,7 +238,7 @@ impl<'a, B: Builds> Serve<'a, B> {
                 }
             }
         }
-        Ok(self.nix.unfetched.expect_all(jobs.into_ended(), outputs))
+        Ok(jobs.settle(&self.nix.unfetched).await)
     }
 }
 
