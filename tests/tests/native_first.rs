@@ -272,7 +272,7 @@ fn a_workstation_emulates_in_a_second_store_only_if_told_to() -> Result<()> {
         if emulate_here {
             assert_eq!(ws.read(output.stdout.trim())?, foreign::output(RISCV));
             let why = fleet::why(&ws, "here")?;
-            assert!(why.contains("ws emulates riscv64-linux"), "{why}");
+            assert!(why.contains("ws (emulation) emulates riscv64-linux"), "{why}");
             assert!(why.contains("\"fallback\""), "{why}");
         } else {
             assert!(output.stderr.contains("away_timeout_s"), "{output}");
