@@ -26,12 +26,9 @@ fn build(ws: &Host, name: &str) -> Result<Output> {
     Nix::DashBuild.command(ws, &foreign::drv(name, RISCV).expr(), &[])?.run()
 }
 
-/// Where the latest job of that name was built, and whether that was emulated.
+/// Where a job was built, and whether that was emulated.
 fn built_on(ws: &Host, name: &str) -> Result<(Option<String>, bool)> {
-    let job = fleet::jobs(ws)?
-        .into_iter()
-        .filter(|job| job.name == name)
-        .max_by_key(|job| job.accepted_s);
+    let job = fleet::jobs(ws)?.into_iter().find(|job| job.name == name);
     Ok(job.map_or((None, false), |job| (job.node, job.emulated)))
 }
 
