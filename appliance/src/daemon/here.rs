@@ -1,11 +1,11 @@
 //! What this machine is, as it describes itself.
 
-use std::{num::NonZeroU32, path::Path};
+use std::{collections::BTreeSet, num::NonZeroU32, path::Path};
 
 use board_support::{Announcement, Compatible, HostKeyHash, List, NodeId};
 use tracing::{info, warn};
 
-use super::DaemonError;
+use super::{DaemonError, emulation};
 use crate::{
     config::Config,
     execute::nix,
@@ -13,6 +13,9 @@ use crate::{
     names,
     observe::{self, Machine, nix::NixConfig},
 };
+
+/// Features that an emulated build can have, if the local Nix knows them.
+const EMULATED_FEATURES: [&str; 3] = ["benchmark", "big-parallel", "ca-derivations"];
 
 /// What was found out.
 pub(super) struct Facts {
@@ -87,6 +90,29 @@ impl Facts {
             };
         }
         view
+    }
+
+    /// This node's emulation as a node of its own, which builds in a second store: none if nothing is
+    /// emulated here that a build in Nix's sandbox could use.
+    pub(super) fn emulation(&self, config: &Config, view: &NodeView) -> Option<NodeView> {
+        let mut systems = Vec::new();
+        for it in self.machine.emulated.iter().filter(|it| !it.shadows_native) {
+            if it.fixed {
+                systems.push(it.system.clone());
+            } else {
+                warn!(
+                    "{} is not emulated here: {} was registered in binfmt_misc without the flag F, \
+                     so no sandbox sees it",
+                    it.system, it.interpreter
+                );
+            }
+        }
+        let slots = config.board.slots_for(self.cores, self.machine.mem_mib);
+        let features: BTreeSet<_> = self.features().into_iter().collect();
+        let offered = EMULATED_FEATURES.iter().map(|&word| word.to_owned());
+        let features = offered.filter(|word| features.contains(word)).collect();
+        let node = NodeView { features, ..view.clone() };
+        (!systems.is_empty()).then(|| emulation::describe(&node, systems, slots))
     }
 
     /// What is configured, without what the local Nix would refuse to build or nothing here runs.

@@ -4,6 +4,7 @@
 mod builder;
 mod client;
 mod control;
+mod emulation;
 mod here;
 mod nodes;
 mod notify;
@@ -25,6 +26,7 @@ use crate::{
     bus::{self, SystemBus},
     config::Config,
     discover::{Avahi, Sighting},
+    execute::SecondError,
     fleet::{self, Fleet, RegisterError},
     names,
     observe::ObserveError,
@@ -73,6 +75,9 @@ pub enum DaemonError {
     /// The socket for local programs cannot be opened.
     #[error(transparent)]
     Door(#[from] OpenError),
+    /// The second store cannot be used.
+    #[error(transparent)]
+    Second(#[from] SecondError),
     /// A folder cannot be made, a signal not be waited for, or the like.
     #[error("cannot {doing}: {source}")]
     System {
@@ -115,6 +120,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     });
     if let Some(fleet) = &parts.fleet {
         follow(&mut tasks, fleet, avahi.browse(), &parts);
+    }
+    if let Some(emulation) = parts.emulation.clone() {
+        tasks.spawn(async move { emulation.tidy().await });
     }
     let control = Control::new(&parts);
     tasks.spawn(control.clone().keep_view());

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use super::builder::Here;
+use super::{builder::Here, emulation::Second};
 use futures_util::future::BoxFuture;
 use nix_compat::store_path::StorePath;
 
 use crate::{
     dispatch::{Inputs, Nodes},
-    execute::{Execute, Peer, Queries},
+    execute::{Execute, Forget, Link, Peer, Queries},
     fleet::{Board, Fleet},
     model::{ControlRequest, JobKey},
     place::NodeFacts,
@@ -25,6 +25,8 @@ fn ahead(slots: u32) -> u32 {
 pub(super) struct AllNodes {
     pub(super) here: Option<Arc<Here>>,
     pub(super) fleet: Option<Fleet>,
+    /// Second in a second store.
+    pub(super) emulation: Option<Arc<Second>>,
     /// The local nix-daemon, where inputs are shipped from.
     pub(super) socket: PathBuf,
     pub(super) substitute: bool,
@@ -36,12 +38,18 @@ impl Nodes for AllNodes {
     fn facts(&self) -> Vec<NodeFacts> {
         let boards = self.fleet.iter().flat_map(Fleet::members);
         let boards = boards.map(|board| board_facts(&board));
-        self.here.iter().map(|here| here.facts()).chain(boards).collect()
+        let emulation = self.emulation.iter().map(|emulation| emulation.facts());
+        self.here.iter().map(|here| here.facts()).chain(boards).chain(emulation).collect()
     }
 
     fn executor(&self, node: &str) -> Option<Arc<dyn Execute>> {
         if let Some(here) = self.here.as_ref().filter(|here| here.view.id == node) {
             return Some(here.executor.clone());
+        }
+        if let Some(emulation) = self.emulation.as_ref().filter(|it| it.view.id == node) {
+            // A dropped run has closed its connection, which ends the build.
+            let forget = |_: &JobKey| Box::pin(async {}) as BoxFuture<'static, ()>;
+            return Some(self.peer(emulation.link.clone(), Arc::new(forget), false));
         }
         let board = self.fleet.as_ref()?.board(node)?;
         let link = board.link()?;
@@ -54,14 +62,7 @@ impl Nodes for AllNodes {
             };
             Box::pin(asked) as BoxFuture<'static, ()>
         };
-        Some(Arc::new(Peer {
-            node: link.board().to_owned(),
-            link,
-            socket: self.socket.clone(),
-            substitute: self.substitute,
-            roots: self.roots.clone(),
-            forget: Arc::new(forget),
-        }))
+        Some(self.peer(link, Arc::new(forget), self.substitute))
     }
 
     fn is_here(&self, node: &str) -> bool {
@@ -71,8 +72,24 @@ impl Nodes for AllNodes {
     fn name(&self, node: &str) -> Option<String> {
         match &self.here {
             Some(here) if here.view.id == node => Some(here.view.name.clone()),
-            _ => Some(self.fleet.as_ref()?.board(node)?.node().name),
+            _ => match &self.emulation {
+                Some(emulation) if emulation.view.id == node => Some(emulation.view.name.clone()),
+                _ => Some(self.fleet.as_ref()?.board(node)?.node().name),
+            },
         }
+    }
+}
+
+impl AllNodes {
+    fn peer(&self, link: Arc<Link>, forget: Arc<Forget>, substitute: bool) -> Arc<dyn Execute> {
+        Arc::new(Peer {
+            node: link.board().to_owned(),
+            link,
+            socket: self.socket.clone(),
+            substitute,
+            roots: self.roots.clone(),
+            forget,
+        })
     }
 }
 

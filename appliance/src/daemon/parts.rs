@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::{
     DaemonError,
     builder::Here,
+    emulation::Second,
     here::{self, Facts},
     nodes::{AllNodes, LocalStore},
     system,
@@ -49,6 +50,7 @@ pub(super) struct Parts {
     pub(super) view: NodeView,
     pub(super) here: Option<Arc<Here>>,
     pub(super) fleet: Option<Fleet>,
+    pub(super) emulation: Option<Arc<Second>>,
     pub(super) places: Places,
     pub(super) dispatcher: Dispatcher,
     pub(super) logs: Logs,
@@ -80,9 +82,11 @@ impl Parts {
             true => Some(open_fleet(&config, &view)?),
             false => None,
         };
+        let emulation = emulation(&config, &facts, &view)?;
         let nodes = AllNodes {
             here: here.clone(),
             fleet: fleet.clone(),
+            emulation: emulation.clone(),
             socket: socket.clone(),
             substitute: config.workstation.substitute_on_boards,
             roots: roots.clone(),
@@ -112,13 +116,14 @@ impl Parts {
             connect_dir: names::CONNECT_DIR.into(),
             program: std::env::current_exe().map_err(system("find this program's own file"))?,
             mem_mib: view.mem_mib,
+            own: emulation.iter().map(|emulation| emulation.view.clone()).collect(),
             max_jobs: config.workstation.max_jobs_per_line,
             emulates: Arc::new({
                 let placement = config.placement.clone();
                 move |system| placement.emulation(system) != Emulation::Never
             }),
         };
-        Ok(Self { config, view, here, fleet, places, dispatcher, logs, socket, queries })
+        Ok(Self { config, view, here, fleet, emulation, places, dispatcher, logs, socket, queries })
     }
 
     /// The systems that this node builds natively, if there is another way for others.
@@ -229,6 +234,23 @@ fn builder(
         gates: Mutex::default(),
         told: Mutex::default(),
     })
+}
+
+/// The second store, if it is configured and there is anything to emulate.
+fn emulation(
+    config: &Config,
+    facts: &Facts,
+    view: &NodeView,
+) -> Result<Option<Arc<Second>>, DaemonError> {
+    if !config.workstation.enable || !config.workstation.emulate_here {
+        return Ok(None);
+    }
+    let Some(node) = facts.emulation(config, view) else {
+        warn!("workstation.emulate_here: binfmt_misc has no interpreter that builds could use");
+        return Ok(None);
+    };
+    let cores = config.board.cores_for(facts.cores, view.mem_mib);
+    Ok(Some(Arc::new(Second::open(config, node, cores)?)))
 }
 
 fn open_fleet(config: &Config, view: &NodeView) -> Result<Fleet, DaemonError> {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{io::BufReader, sync::watch};
 use tracing::info;
 
-use super::{client, control::Control, parts::Parts};
+use super::{client, control::Control, emulation::Second, parts::Parts};
 use crate::{
     dispatch::Dispatcher,
     execute::{Link, Queries},
@@ -54,6 +54,7 @@ impl Visits {
             whereabouts: Arc::new(BuiltOn {
                 dispatcher: parts.dispatcher.clone(),
                 fleet: parts.fleet.clone(),
+                emulation: parts.emulation.clone(),
             }),
             deliveries: Deliveries::default(),
             view: control.watch(),
@@ -114,10 +115,11 @@ impl Visits {
     }
 }
 
-/// Finds the board that built a job.
+/// Finds the board that built a job, or the second store.
 struct BuiltOn {
     dispatcher: Dispatcher,
     fleet: Option<Fleet>,
+    emulation: Option<Arc<Second>>,
 }
 
 impl Whereabouts for BuiltOn {
@@ -125,6 +127,9 @@ impl Whereabouts for BuiltOn {
         let unknown = |why: &str| Missing::Unknown(why.to_owned());
         let node = self.dispatcher.built_on(id);
         let node = node.ok_or_else(|| unknown("nobody knows any more where"))?;
+        if let Some(emulation) = self.emulation.as_ref().filter(|it| it.view.id == node) {
+            return Ok(emulation.link.clone());
+        }
         let board = self.fleet.as_ref().and_then(|fleet| fleet.board(&node));
         let board = board.ok_or_else(|| unknown(&format!("{node} is no board of this fleet")))?;
         let away = || Missing::Away(format!("{} is not connected", board.node().name));

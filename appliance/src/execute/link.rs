@@ -1,9 +1,9 @@
-//! An SSH session with one board, and the channels on it.
+//! The way to one builder, and the channels on it.
 //!
-//! One master connection a board, made by the openssh crate; each channel runs the board's forced
+//! To a board it is an SSH session: one master connection a board, made by the openssh crate; each channel runs the board's forced
 //! command in peer mode and speaks the worker protocol with its daemon. A channel serves one job or
 //! one transfer at a time and is then used again, so that in the long run a build costs no SSH
-//! set-up at all.
+//! set-up at all. To the second store of this machine it is a nix-daemon of its own for each channel.
 
 use std::{
     fmt,
@@ -19,7 +19,10 @@ use openssh::{
 };
 use tokio::time::timeout;
 
-use super::nix::{self, NixClient};
+use super::{
+    nix::{self, NixClient},
+    second::{SecondError, SecondStore, Streams},
+};
 
 /// What the board is asked to run for a channel of builds.
 pub const WORKER_COMMAND: &str = "roost peer worker";
@@ -54,6 +57,17 @@ pub enum LinkError {
         /// The board's name.
         board: String,
     },
+    /// There is no nix-daemon for the second store.
+    #[error("cannot reach {board}: {source}")]
+    Second {
+        /// The store's name.
+        board: String,
+        /// The reason.
+        source: SecondError,
+    },
+    /// The second store has no roost of its own to talk to.
+    #[error("{0} is a part of this node and has no control channel")]
+    NoControl(String),
     /// The session is there, a channel is not.
     #[error("cannot open a channel to {board}: {source}")]
     Open {
@@ -78,23 +92,37 @@ pub enum LinkError {
     },
 }
 
-/// A session with one board. Dropping it ends the SSH master.
+/// The way to one builder. Dropping it ends the SSH master, if there is one.
 pub struct Link {
     board: String,
-    client: String,
-    session: Arc<Session>,
+    way: Way,
     idle: Mutex<Vec<Channel>>,
     /// One upload at a time: the line to the board is one, and what a first job ships a second one
     /// need not.
     pub(super) shipping: tokio::sync::Mutex<()>,
 }
 
-/// A worker-protocol connection to the board's daemon. Dropping it closes it, which ends what runs
+/// How channels are opened.
+enum Way {
+    /// To a board's daemon, for the client of this name.
+    Ssh { session: Arc<Session>, client: String },
+    /// To a nix-daemon for the second store.
+    Second(SecondStore),
+}
+
+/// A worker-protocol connection to the builder's daemon. Dropping it closes it, which ends what runs
 /// on it.
 pub struct Channel {
     /// The connection.
     pub nix: NixClient,
-    _process: Child<Arc<Session>>,
+    _process: Carrier,
+}
+
+/// What is to live as long as a channel.
+#[expect(dead_code, reason = "kept to be dropped with the channel")]
+enum Carrier {
+    Ssh(Child<Arc<Session>>),
+    Second(Option<tokio::process::Child>),
 }
 
 impl fmt::Debug for Link {
@@ -127,13 +155,29 @@ impl Link {
             .await
             .map_err(|_| LinkError::ConnectTimeout { board: board.to_owned() })?
             .map_err(|source| LinkError::Connect { board: board.to_owned(), source })?;
-        Ok(Self {
+        let way = Way::Ssh { session: Arc::new(session), client: client.to_owned() };
+        Ok(Self::by(board, way))
+    }
+
+    /// The way to the second store of this machine. Nothing is started yet.
+    #[must_use]
+    pub fn second(name: &str, store: SecondStore) -> Self {
+        Self::by(name, Way::Second(store))
+    }
+
+    fn by(board: &str, way: Way) -> Self {
+        Self {
             board: board.to_owned(),
-            client: client.to_owned(),
-            session: Arc::new(session),
+            way,
             idle: Mutex::default(),
             shipping: tokio::sync::Mutex::default(),
-        })
+        }
+    }
+
+    /// Whether a build ends when its channel is lost: nobody there goes on with it.
+    #[must_use]
+    pub fn ends_with_channel(&self) -> bool {
+        matches!(self.way, Way::Second(_))
     }
 
     /// The board's name.
@@ -156,9 +200,10 @@ impl Link {
         }
     }
 
-    /// Takes back a channel, unless a request on it was not finished: that one is closed.
+    /// Takes back a channel, unless a request on it was not finished: that one is closed. So is one to
+    /// a nix-daemon, which would hold everything that was ever shipped on it.
     pub fn give_back(&self, channel: Channel) {
-        if !channel.nix.is_idle() {
+        if !channel.nix.is_idle() || self.ends_with_channel() {
             return;
         }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,22 +223,33 @@ impl Link {
     }
 
     async fn open(&self) -> Result<Channel, LinkError> {
-        let Process { stdin, stdout, child } = self.spawn(WORKER_COMMAND).await?;
         let greeting = |reason: String| LinkError::Greeting { board: self.board.clone(), reason };
-        let (mut nix, _) =
-            nix::greet(stdout, stdin).await.map_err(|error| greeting(error.to_string()))?;
-        let overrides = [("roost-client".to_owned(), self.client.clone())].into();
-        let options = ClientOptions { overrides, ..ClientOptions::default() };
+        let (opened, options, process) = match &self.way {
+            Way::Ssh { client, .. } => {
+                let Process { stdin, stdout, child } = self.spawn(WORKER_COMMAND).await?;
+                let overrides = [("roost-client".to_owned(), client.clone())].into();
+                let options = ClientOptions { overrides, ..ClientOptions::default() };
+                (nix::greet(stdout, stdin).await, options, Carrier::Ssh(child))
+            }
+            Way::Second(store) => {
+                let second = |source| LinkError::Second { board: self.board.clone(), source };
+                let Streams { reader, writer, child } = store.open().await.map_err(second)?;
+                (nix::greet(reader, writer).await, store.options(), Carrier::Second(child))
+            }
+        };
+        let (mut nix, _) = opened.map_err(|error| greeting(error.to_string()))?;
         nix.set_options(&options, &mut Discard)
             .await
             .map_err(|error| greeting(error.to_string()))?;
-        Ok(Channel { nix, _process: child })
+        Ok(Channel { nix, _process: process })
     }
 
     async fn spawn(&self, command: &str) -> Result<Process, LinkError> {
+        let Way::Ssh { session, .. } = &self.way else {
+            return Err(LinkError::NoControl(self.board.clone()));
+        };
         let open = |source| LinkError::Open { board: self.board.clone(), source };
-        let mut child = self
-            .session
+        let mut child = session
             .clone()
             .arc_raw_command(command)
             .stdin(Stdio::piped())

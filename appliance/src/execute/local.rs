@@ -44,6 +44,28 @@ pub struct BuildSettings {
     pub features: BTreeSet<String>,
 }
 
+impl BuildSettings {
+    /// The same in the words of the protocol.
+    pub(super) fn options(&self) -> ClientOptions {
+        let BuildSettings { cores, timeout_s, max_silent_s, features } = self;
+        let features: Vec<_> = features.iter().map(String::as_str).collect();
+        let overrides = [
+            // A board may be a workstation too; its builds must not travel in circles.
+            ("builders", String::new()),
+            ("timeout", timeout_s.to_string()),
+            ("system-features", features.join(" ")),
+        ];
+        ClientOptions {
+            max_build_jobs: 1,
+            build_cores: u64::from(*cores),
+            max_silent_time_s: *max_silent_s,
+            use_substitutes: true,
+            overrides: overrides.map(|(name, value)| (name.to_owned(), value)).into(),
+            ..ClientOptions::default()
+        }
+    }
+}
+
 /// The local nix-daemon as an executor.
 pub struct LocalNix {
     /// Its socket.
@@ -116,7 +138,7 @@ impl LocalNix {
         let opened = async {
             let (mut nix, _) = nix::connect(&self.socket).await.map_err(|e| e.to_string())?;
             let went_away = |error| format!("nix-daemon on {} went away: {error}", self.node);
-            let options = self.options();
+            let options = self.settings.options();
             nix::within(ANSWER_TIMEOUT, nix.set_options(&options, &mut Discard))
                 .await
                 .map_err(went_away)?;
@@ -164,25 +186,6 @@ impl LocalNix {
                 Ok(BuildResult::failure(BuildStatus::MiscFailure, error.message))
             }
             Err(error) => Err(died(error)),
-        }
-    }
-
-    fn options(&self) -> ClientOptions {
-        let BuildSettings { cores, timeout_s, max_silent_s, features } = &self.settings;
-        let features: Vec<_> = features.iter().map(String::as_str).collect();
-        let overrides = [
-            // A board may be a workstation too; its builds must not travel in circles.
-            ("builders", String::new()),
-            ("timeout", timeout_s.to_string()),
-            ("system-features", features.join(" ")),
-        ];
-        ClientOptions {
-            max_build_jobs: 1,
-            build_cores: u64::from(*cores),
-            max_silent_time_s: *max_silent_s,
-            use_substitutes: true,
-            overrides: overrides.map(|(name, value)| (name.to_owned(), value)).into(),
-            ..ClientOptions::default()
         }
     }
 

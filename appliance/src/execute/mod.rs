@@ -9,6 +9,7 @@ pub mod nix;
 mod outputs;
 mod peer;
 mod queries;
+mod second;
 pub mod ship;
 
 use std::fmt;
@@ -18,8 +19,9 @@ use nix_compat::nix_daemon::{BuildMode, BuildResult, Field, StderrMessage};
 
 pub use link::{CONTROL_COMMAND, Channel, Link, LinkError, Process, WORKER_COMMAND};
 pub use local::{BuildSettings, LocalNix};
-pub use peer::Peer;
+pub use peer::{Forget, Peer};
 pub use queries::{Queries, QueryError};
+pub use second::{SecondError, SecondStore};
 
 use crate::model::{Client, JobKey, Mode, Payload, first_line};
 

@@ -28,7 +28,7 @@ use crate::{
 const SHIPMENTS: u32 = 3;
 
 /// How a board is told that nobody wants a job any more.
-pub(super) type Forget = dyn Fn(&JobKey) -> BoxFuture<'static, ()> + Send + Sync;
+pub type Forget = dyn Fn(&JobKey) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// A board as an executor.
 pub struct Peer {
@@ -56,11 +56,14 @@ impl Execute for Peer {
                 Ok(channel) => channel,
                 Err(error) => return Verdict::Lost(error.to_string()),
             };
-            let verdict = self.build(&mut channel, &order, report).await;
-            if let Verdict::Ended(_) = verdict {
-                self.link.give_back(channel);
+            match self.build(&mut channel, &order, report).await {
+                Verdict::Ended(result) => {
+                    self.link.give_back(channel);
+                    Verdict::Ended(result)
+                }
+                Verdict::Lost(why) if self.link.ends_with_channel() => Verdict::Died(why),
+                verdict => verdict,
             }
-            verdict
         })
     }
 

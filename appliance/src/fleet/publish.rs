@@ -15,6 +15,7 @@ use super::{
     Fleet,
     machines::{self, Line},
 };
+use crate::model::NodeView;
 
 /// Where the builder is published, and what of the fleet.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub struct Places {
     pub program: PathBuf,
     /// Memory of this machine.
     pub mem_mib: u64,
+    /// Nodes that are no boards, and take what Nix asks for all the same.
+    pub own: Vec<NodeView>,
     /// Jobs each line promises, if configured.
     pub max_jobs: Option<u32>,
     /// Whether jobs for a system may be emulated.
@@ -39,7 +42,9 @@ pub async fn publish(fleet: &Fleet, places: &Places) {
     let mut written = None;
     loop {
         changes.borrow_and_update();
-        let boards: Vec<_> = fleet.members().iter().map(|board| board.node()).collect();
+        let boards = fleet.members();
+        let boards = boards.iter().map(|board| board.node()).chain(places.own.iter().cloned());
+        let boards: Vec<_> = boards.collect();
         let lines = machines::lines(&boards, &*places.emulates, places.mem_mib, places.max_jobs);
         if written.as_ref() != Some(&lines) {
             match write(places, &lines) {
@@ -91,7 +96,6 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NodeView;
 
     fn lines_of(system: &str) -> Vec<Line> {
         let board = NodeView { systems: vec![system.to_owned()], slots: 1, ..NodeView::default() };
@@ -106,6 +110,7 @@ mod tests {
             connect_dir: folder.path().join("connect"),
             program: "/usr/bin/roost".into(),
             mem_mib: 1024,
+            own: Vec::new(),
             max_jobs: None,
             emulates: Arc::new(|_| true),
         };

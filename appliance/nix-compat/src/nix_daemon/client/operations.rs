@@ -7,11 +7,14 @@ use crate::{
     derivation::BasicDerivation,
     nar::{NarScanner, copy_nar},
     nix_daemon::{
-        BuildMode, BuildResult, ClientOptions, Missing, PathInfo, Realisation, Request,
-        read_keyed_results, read_realisations,
+        BuildMode, BuildResult, ClientOptions, CollectGarbage, Missing, PathInfo, Realisation,
+        Request, read_keyed_results, read_realisations,
     },
     store_path::StorePath,
-    wire::{Bounded, WireError, read_bool, read_store_path_set, read_u64},
+    wire::{
+        Bounded, MAX_TEXT, WireError, read_bool, read_count, read_store_path_set, read_string,
+        read_u64,
+    },
 };
 
 /// Most requests sent ahead of their replies.
@@ -230,6 +233,29 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Client<R, W> {
     ) -> Result<(), ClientError> {
         self.call(&Request::RegisterDrvOutput(realisation.clone()), sink).await?;
         self.finish(Ok(()))
+    }
+
+    /// Deletes what nothing needs, up to so many bytes. Returns how many bytes that freed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn collect_garbage(
+        &mut self,
+        max_freed: u64,
+        sink: &mut impl MessageSink,
+    ) -> Result<u64, ClientError> {
+        const DELETE_DEAD: u64 = 2;
+        let paths = BTreeSet::new();
+        let request =
+            CollectGarbage { action: DELETE_DEAD, paths, ignore_liveness: false, max_freed };
+        let r = self.call(&Request::CollectGarbage(request), sink).await?;
+        let deleted = read_count(r, "the deleted paths").await?;
+        for _ in 0..deleted {
+            read_string(r, "a deleted path", MAX_TEXT).await?;
+        }
+        let freed = read_u64(r, "the bytes freed").await?;
+        read_u64(r, "an obsolete field").await?;
+        self.finish(Ok(freed))
     }
 
     /// A request whose reply is a number that means nothing.

@@ -1,0 +1,108 @@
+//! Emulation on a workstation: one more node, which builds in a second store of this machine.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    execute::{BuildSettings, Link, SecondError, SecondStore},
+    model::NodeView,
+    names,
+    observe::vitals,
+    place::{Health, NodeFacts},
+};
+
+/// What follows the node's own name.
+const SUFFIX: &str = " (emulation)";
+/// What follows the node's own id.
+const ID_SUFFIX: &str = "-emulation";
+/// nix-daemon makes room in the second store long before builds are held up for want of it.
+const ROOM: u64 = 2;
+
+/// The second store as a node.
+pub(super) struct Second {
+    /// Its description.
+    pub(super) view: NodeView,
+    /// The way to it.
+    pub(super) link: Arc<Link>,
+    store: SecondStore,
+    /// Space it needs for a build to start, in MiB.
+    min_free_mib: u64,
+}
+
+impl Second {
+    /// Makes the second store. `view` describes this node, `systems` are those that it emulates, and
+    /// `cores` is how many of them one build may use.
+    ///
+    /// # Errors
+    /// [`SecondError`].
+    pub(super) fn open(config: &Config, view: NodeView, cores: u32) -> Result<Self, SecondError> {
+        let min_free_mib = config.queue.min_free_mib;
+        let store = SecondStore {
+            root: names::EMULATION_DIR.into(),
+            socket: names::EMULATION_SOCKET.into(),
+            program: PathBuf::from("nix-daemon"),
+            settings: BuildSettings {
+                cores,
+                timeout_s: config.board.timeout_s,
+                max_silent_s: config.board.max_silent_s,
+                features: view.features.clone(),
+            },
+            systems: view.emulated.clone(),
+            min_free_bytes: (min_free_mib * ROOM) << 20,
+        };
+        store.prepare()?;
+        let link = Arc::new(Link::second(&view.name, store.clone()));
+        Ok(Self { view, link, store, min_free_mib })
+    }
+
+    /// Deletes what earlier builds left. What they built has been fetched, or is asked for again.
+    pub(super) async fn tidy(&self) {
+        match self.store.collect_garbage().await {
+            Ok(0) => {}
+            Ok(freed) => info!(freed_mib = freed >> 20, "the second store was tidied up"),
+            Err(error) => warn!("the second store could not be tidied up: {error}"),
+        }
+    }
+
+    pub(super) fn facts(&self) -> NodeFacts {
+        NodeFacts {
+            id: self.view.id.clone(),
+            name: self.view.name.clone(),
+            here: false,
+            systems: Vec::new(),
+            emulated: self.view.emulated.clone(),
+            features: self.view.features.clone(),
+            slots: self.view.slots,
+            ahead: 0,
+            assigned: 0,
+            busy: 0,
+            health: self.health(),
+        }
+    }
+
+    fn health(&self) -> Health {
+        match vitals::space(&self.store.root).map(|space| space.free_bytes >> 20) {
+            Ok(free_mib) if free_mib < self.min_free_mib => Health::Away(format!(
+                "less than {} MiB are free on {} (queue.min_free_mib)",
+                self.min_free_mib,
+                self.store.root.display(),
+            )),
+            Ok(_) => Health::Ready,
+            Err(error) => Health::Away(error.to_string()),
+        }
+    }
+}
+
+/// A node that emulates what this one has an interpreter for; it has no hardware of its own to show.
+pub(super) fn describe(node: &NodeView, emulated: Vec<String>, slots: u32) -> NodeView {
+    NodeView {
+        id: format!("{}{ID_SUFFIX}", node.id),
+        name: format!("{}{SUFFIX}", node.name),
+        emulated,
+        slots,
+        systems: Vec::new(),
+        ..node.clone()
+    }
+}
