@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use roost_lab::{
     Host, Lan, Result, Running,
     fixtures::{
-        builds::{FLEET, Nix},
+        builds::{self, FLEET, Nix},
         fleet, foreign,
         native::{self, RISCV},
         steered,
