@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use roost_lab::{
     Host, Lan, Result, Running,
     fixtures::{
-        builds::{self, FLEET, Nix},
+        builds::{FLEET, Nix},
         fleet, foreign,
         native::{self, RISCV},
         steered,
