@@ -38,10 +38,16 @@ in
     # Nix up to 2.19 and Lix start a builder's program through bash.
     systemd.services.nix-daemon.path = [ pkgs.bash ];
 
-    warnings = lib.optional (config.boot.binfmt.emulatedSystems != [ ]) ''
-      services.roost.client: Nix emulates ${toString config.boot.binfmt.emulatedSystems} on this
-      machine whenever it has a slot free, and asks no board then. Remove them from
-      boot.binfmt.emulatedSystems.
-    '';
+    warnings =
+      lib.optional
+        (
+          config.boot.binfmt.emulatedSystems != [ ]
+          && (config.boot.binfmt.addEmulatedSystemsToNixSandbox or true)
+        )
+        ''
+          services.roost.client: Nix emulates ${toString config.boot.binfmt.emulatedSystems} on this
+          machine whenever it has a slot free, and asks no board then. Set
+          boot.binfmt.addEmulatedSystemsToNixSandbox to false.
+        '';
   };
 }
