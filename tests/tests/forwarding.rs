@@ -10,7 +10,7 @@ use roost_lab::{
         foreign,
         native::{self, RISCV},
         nix::Drv,
-        roost, steered,
+        steered,
     },
 };
 
@@ -35,6 +35,10 @@ fn records(hosts: &[&Host]) -> Result<BTreeMap<String, Vec<Record>>> {
     let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for host in hosts {
         for job in fleet::jobs(host)? {
+            // It waited there, and was taken back for another node.
+            if job.forwarded && job.reason.contains("cancelled by who asked for it") {
+                continue;
+            }
             assert_eq!(job.state, "built", "on {}: {job:#?}", host.name());
             let node = job.node.clone().unwrap_or_default();
             all.entry(job.drv_path).or_default().push((
@@ -115,19 +119,16 @@ fn of_three_boards_that_could_send_jobs_on_to_each_other_none_does_so_twice() ->
 #[test]
 fn the_outcome_is_the_same_whichever_way_a_build_went() -> Result<()> {
     let lan = Lan::new()?;
-    let ws = roost::workstation(lan.host("ws").emulates([RISCV]), "emulate_here = true\n")?;
-    let [stock, sends, near, direct, emulates, ws] = lan.start([
+    let [stock, sends, near, direct, emulates] = lan.start([
         lan.host("stock"),
         native::arm(&lan, "sends", 1, "")?,
         native::riscv(&lan, "near", 1)?,
         native::riscv(&lan, "direct", 1)?,
         native::arm(&lan, "emulates", 1, "")?,
-        ws.nix_conf("extra-platforms ="),
     ])?;
     native::join(&lan, &sends, &[&near])?;
     native::join(&lan, &direct, &[])?;
     native::join(&lan, &emulates, &[])?;
-    fleet::join(&lan, &ws, &[])?;
     let expr = foreign::drv("same", RISCV).expr();
     let mut hashes = BTreeMap::new();
     let mut note = |way: &str, host: &Host, path: &str| -> Result<()> {
@@ -141,9 +142,7 @@ fn the_outcome_is_the_same_whichever_way_a_build_went() -> Result<()> {
         note(&format!("on {}", node.name()), node, &path)?;
         stock.check(&format!("nix-store --delete {path}"))?;
     }
-    let path = builds::on_fleet(&ws, &expr)?;
-    note("in the second store", &ws, &path)?;
-    assert_eq!(hashes.len(), 7);
+    assert_eq!(hashes.len(), 6);
     let first = hashes.values().next().cloned();
     assert!(hashes.values().all(|hash| Some(hash) == first.as_ref()), "{hashes:#?}");
 

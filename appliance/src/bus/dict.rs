@@ -53,6 +53,8 @@ pub(super) struct JobDict {
     system: String,
     state: String,
     node: Option<String>,
+    emulated: bool,
+    forwarded: bool,
     client: String,
     attached: u32,
     accepted_s: u64,
@@ -86,7 +88,8 @@ same_fields! {
 
 same_fields! {
     JobView, JobDict,
-    id name drv_path system state node client attached accepted_s started_s ended_s reason
+    id name drv_path system state node emulated forwarded client attached accepted_s started_s ended_s
+    reason
 }
 
 impl From<BoardView> for BoardDict {

@@ -77,6 +77,8 @@ fn job() -> JobView {
         system: "riscv64-linux".into(),
         state: "queued".into(),
         node: None,
+        emulated: true,
+        forwarded: true,
         client: "alice (pid 4711)".into(),
         attached: 2,
         accepted_s: 1_700_000_000,

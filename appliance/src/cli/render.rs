@@ -129,12 +129,18 @@ pub(crate) fn jobs(jobs: &[JobView], now_s: u64) -> String {
             job.system.clone(),
             job_state(job),
             lasted(job, now_s),
-            job.node.clone().unwrap_or_else(|| "-".to_owned()),
+            node(job).unwrap_or_else(|| "-".to_owned()),
             job.client.clone(),
             reason(job).to_owned(),
         ]);
     }
     lines(&table)
+}
+
+/// The node that has or had a job, and whether it is no native one.
+fn node(job: &JobView) -> Option<String> {
+    let node = job.node.as_ref()?;
+    Some(if job.emulated { format!("{node} (emulated)") } else { node.clone() })
 }
 
 fn job_state(job: &JobView) -> String {
@@ -157,7 +163,7 @@ fn lasted(job: &JobView, now_s: u64) -> String {
 #[must_use]
 pub(crate) fn why(why: &Why, now_s: u64) -> String {
     let job = &why.job;
-    let place = match (&job.node, job.ended_s, job.started_s) {
+    let place = match (node(job), job.ended_s, job.started_s) {
         (Some(node), None, Some(_)) => format!("running on {node} for {}", lasted(job, now_s)),
         (Some(node), Some(_), _) => format!("{} on {node} after {}", job.state, lasted(job, now_s)),
         _ => format!("{} for {}", job.state, lasted(job, now_s)),
@@ -288,6 +294,16 @@ Since it was accepted, 3 min 20 s ago:
         assert!(text.contains("; nobody waits for it now\n"), "{text}");
         let text = told(ended);
         assert!(text.contains("failed on rock5 after 1 h 06 min: builder failed"), "{text}");
+    }
+
+    #[test]
+    fn a_job_that_is_emulated_says_so() {
+        let mut job = fixtures::jobs().swap_remove(0);
+        job.emulated = true;
+        let listed = jobs(std::slice::from_ref(&job), fixtures::NOW_S);
+        assert!(listed.contains("rock5 (emulated)"), "{listed}");
+        let text = why(&Why { job, notes: vec![] }, fixtures::NOW_S);
+        assert!(text.contains("running on rock5 (emulated) for 3 min"), "{text}");
     }
 
     #[test]

@@ -13,7 +13,10 @@ use std::{
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 
-use crate::{model::NodeView, names};
+use crate::{
+    model::{How, NodeView},
+    names,
+};
 
 /// Nix opens a lock file for each job of a line whenever it tries the line.
 const MAX_JOBS: u32 = 200;
@@ -73,9 +76,11 @@ pub fn lines(
 ) -> Vec<Line> {
     let mut kinds = BTreeSet::new();
     for board in boards.iter().filter(|board| board.slots > 0) {
+        let native = board.systems.iter().map(|system| (system, How::Native));
         let emulated = board.emulated.iter().filter(|system| emulates(system));
-        for system in board.systems.iter().chain(emulated) {
-            kinds.insert((system.clone(), board.features.clone()));
+        for (system, how) in native.chain(emulated.map(|system| (system, How::Emulated))) {
+            let features = board.features.iter().filter(|feature| how.has(feature));
+            kinds.insert((system.clone(), features.cloned().collect()));
         }
     }
     let max_jobs = max_jobs.unwrap_or_else(|| jobs_a_line(mem_mib, kinds.len())).min(MAX_JOBS);
@@ -213,11 +218,13 @@ mod tests {
 
     #[test]
     fn what_a_board_emulates_has_a_line_only_where_jobs_may_be_emulated() {
-        let mut board = board("aarch64-linux", &[]);
+        let mut board = board("aarch64-linux", &["big-parallel", "gccarch-armv8-a", "kvm"]);
         board.emulated = vec!["armv7l-linux".to_owned(), "riscv64-linux".to_owned()];
         let lines = lines(&[board], |system| system == "riscv64-linux", 1024, None);
         let systems: Vec<_> = lines.iter().map(|line| line.system.as_str()).collect();
         assert_eq!(systems, ["aarch64-linux", "riscv64-linux"]);
+        // Its CPU's features are not those of what it emulates.
+        assert_eq!(lines[1].features, ["big-parallel".to_owned()].into());
     }
 
     #[test]

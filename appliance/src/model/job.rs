@@ -51,6 +51,16 @@ pub enum How {
     Emulated,
 }
 
+impl How {
+    /// Whether a feature that a machine has is there for programs run this way, too: `kvm` and the
+    /// instruction sets of `gccarch-` are its CPU's.
+    #[must_use]
+    pub fn has(self, feature: &str) -> bool {
+        let of_the_cpu = matches!(feature, "kvm" | "nixos-test") || feature.starts_with("gccarch-");
+        self == Self::Native || !of_the_cpu
+    }
+}
+
 /// When a job may be emulated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -93,6 +93,10 @@ pub struct JobView {
     pub state: String,
     /// The executor, if it has one.
     pub node: Option<String>,
+    /// Whether that emulates its system.
+    pub emulated: bool,
+    /// Whether another node sent it here as its executor.
+    pub forwarded: bool,
     /// Who asked first.
     pub client: String,
     /// Clients that wait for it now; 0 is unattended.

@@ -87,8 +87,21 @@ fn zones(root: &Path) -> impl Iterator<Item = Heat> {
 /// The type and temperature of a trip point, given its `trip_point_*_type`.
 fn trip(file: &Path) -> Option<(Vec<u8>, Vec<u8>)> {
     let name = file.file_name()?.to_str()?.strip_suffix("_type")?;
+    let index = name.strip_prefix("trip_point_")?;
     let temp = file.with_file_name(format!("{name}_temp"));
-    Some((read(file).ok()?, read(&temp).ok()?))
+    (!only_fans(file.parent()?, index)).then_some((read(file).ok()?, read(&temp).ok()?))
+}
+
+/// Whether a trip point starts fans and nothing else. Device trees of boards with a fan give such
+/// points the type `passive`, too, which should be `active`.
+fn only_fans(zone: &Path, index: &str) -> bool {
+    let mut bound = entries(zone, "cdev").filter_map(|file| {
+        let device = file.file_name()?.to_str()?.strip_suffix("_trip_point")?;
+        let at = read(&file).ok()?;
+        let kind = read(&zone.join(device).join("type")).ok()?;
+        (at.trim_ascii() == index.as_bytes()).then(|| kind.windows(3).any(|word| word == b"fan"))
+    });
+    bound.next().is_some_and(|fan| fan && bound.all(|fan| fan))
 }
 
 /// The paths in a folder whose names begin with `prefix`; none if there is no such folder.
@@ -217,6 +230,31 @@ mod tests {
         let above = Heat { temperature_mc: 71_000, passive_mc: Some(70_000) };
         assert_eq!(heat(root.path()), Some(above));
         assert_eq!(above.margin_mc(), Some(-1_000));
+    }
+
+    #[test]
+    fn a_trip_point_that_starts_a_fan_slows_nothing_down() {
+        let root = tempfile::tempdir().unwrap();
+        let zone = |file: &str| format!("sys/class/thermal/thermal_zone0/{file}");
+        put(
+            root.path(),
+            &[
+                (&zone("temp"), "48000\n"),
+                (&zone("trip_point_0_type"), "passive\n"),
+                (&zone("trip_point_0_temp"), "50000\n"),
+                (&zone("trip_point_1_type"), "passive\n"),
+                (&zone("trip_point_1_temp"), "85000\n"),
+                (&zone("cdev0/type"), "pwm-fan\n"),
+                (&zone("cdev0_trip_point"), "0\n"),
+                (&zone("cdev1/type"), "cpufreq-cpu0\n"),
+                (&zone("cdev1_trip_point"), "1\n"),
+                (&zone("cdev2/type"), "pwm-fan\n"),
+                (&zone("cdev2_trip_point"), "1\n"),
+            ],
+        );
+        assert_eq!(heat(root.path()).and_then(|heat| heat.passive_mc), Some(85_000));
+        put(root.path(), &[(&zone("cdev1_trip_point"), "0\n")]);
+        assert_eq!(heat(root.path()).and_then(|heat| heat.passive_mc), Some(50_000));
     }
 
     #[test]

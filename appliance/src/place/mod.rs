@@ -126,8 +126,10 @@ impl NodeFacts {
         }
     }
 
-    fn lacks<'a>(&self, features: &'a BTreeSet<String>) -> Vec<&'a str> {
-        features.iter().filter(|f| !self.features.contains(*f)).map(String::as_str).collect()
+    /// The features that programs run in this way would not find.
+    fn lacks<'a>(&self, how: How, features: &'a BTreeSet<String>) -> Vec<&'a str> {
+        let has = |feature: &&String| self.features.contains(*feature) && how.has(feature);
+        features.iter().filter(|feature| !has(feature)).map(String::as_str).collect()
     }
 
     /// Jobs a slot, in thousandths: the order of preference among nodes without history.
@@ -203,7 +205,7 @@ impl<'a> Candidates<'a> {
     fn of(job: &JobFacts<'_>, nodes: &[&'a NodeFacts]) -> Self {
         let able = |how| {
             let fits = |n: &&&NodeFacts| {
-                n.runs(job.system) == Some(how) && n.lacks(job.features).is_empty()
+                n.runs(job.system) == Some(how) && n.lacks(how, job.features).is_empty()
             };
             nodes.iter().filter(fits).copied().collect::<Vec<_>>()
         };

@@ -301,6 +301,18 @@ fn emulation_that_ends_sooner_is_chosen_only_where_the_policy_says_so() {
 }
 
 #[test]
+fn what_needs_the_cpu_is_not_emulated() {
+    let features = BTreeSet::from(["kvm".to_owned()]);
+    let with_kvm = |node: NodeFacts| NodeFacts { features: features.clone(), ..node };
+    let nodes = [with_kvm(emulator("emu", 0)), with_kvm(with(away(), native("riscv", 0)))];
+    let job = JobFacts { features: &features, ..job(Emulation::Fallback) };
+    let waits = Expected::Waits(WaitFor::Return, "riscv (no answer)");
+    assert_decision("native away", &decide(&job, &nodes), &waits);
+    let refused = Expected::Refused("emu is the closest for riscv64-linux, and lacks kvm");
+    assert_decision("nothing native", &decide(&job, &nodes[..1]), &refused);
+}
+
+#[test]
 fn a_job_that_was_sent_here_is_built_here_or_refused() {
     let here = NodeFacts { here: true, ..emulator("here", 0) };
     let nodes = [here, native("riscv", 0)];

@@ -118,13 +118,16 @@ pub(super) fn waiting(job: &JobFacts<'_>, able: &[&NodeFacts], on: WaitFor) -> S
 
 /// Why a job can go nowhere.
 pub(super) fn nobody(job: &JobFacts<'_>, nodes: &[&NodeFacts]) -> String {
-    let same_system: Vec<_> = nodes.iter().filter(|n| n.runs(job.system).is_some()).collect();
-    if let Some(node) = same_system.iter().min_by_key(|n| n.lacks(job.features).len()) {
+    let closest = nodes
+        .iter()
+        .filter_map(|n| Some((n, n.lacks(n.runs(job.system)?, job.features))))
+        .min_by_key(|(_, lacks)| lacks.len());
+    if let Some((node, lacks)) = closest {
         return format!(
             "no node offers the features it needs: {} is the closest for {}, and lacks {}",
             node.name,
             job.system,
-            Names(node.lacks(job.features).into_iter()),
+            Names(lacks.into_iter()),
         );
     }
     let known: BTreeSet<_> = nodes

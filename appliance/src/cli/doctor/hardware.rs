@@ -1,6 +1,6 @@
 //! What the facts of the hardware mean: what runs natively, what is emulated by what, and heat. Pure.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{super::human, Facts, Finding, Verdict, judge::finding};
 use crate::{
@@ -8,9 +8,6 @@ use crate::{
     model::Reach,
     observe::{Emulated, Machine},
 };
-
-/// A margin below which a machine is about to slow down, in thousandths of a degree.
-const NARROW_MC: i32 = 5_000;
 
 /// The checks.
 pub(super) fn hardware(facts: &Facts, config: &Config) -> Vec<Finding> {
@@ -20,7 +17,7 @@ pub(super) fn hardware(facts: &Facts, config: &Config) -> Vec<Finding> {
     };
     let mut findings = vec![what(machine)];
     if config.board.enable {
-        findings.extend([features(facts, machine), heat(facts)]);
+        findings.extend([features(facts, machine), heat(facts, config)]);
     }
     if config.board.enable || config.workstation.enable {
         findings.push(emulation(facts, config, machine));
@@ -57,7 +54,7 @@ fn features(facts: &Facts, machine: &Machine) -> Finding {
     finding("features", Verdict::Ok, found)
 }
 
-fn heat(facts: &Facts) -> Finding {
+fn heat(facts: &Facts, config: &Config) -> Finding {
     let check = "heat";
     let Some(heat) = facts.heat else {
         return finding(check, Verdict::Ok, "there is no sensor to tell");
@@ -70,11 +67,12 @@ fn heat(facts: &Facts) -> Finding {
     if let Some((now, most)) = facts.clock_mhz {
         found += &format!("; at {now} of {most} MHz");
     }
-    if heat.margin_mc().is_none_or(|margin_mc| margin_mc > NARROW_MC) {
+    let narrow_mc = i32::try_from(config.admission.heat_margin_c * 1000).unwrap_or(i32::MAX);
+    if heat.margin_mc().is_none_or(|margin_mc| margin_mc > narrow_mc) {
         return finding(check, Verdict::Ok, found);
     }
     finding(check, Verdict::Warning, found)
-        .fix("a heat sink or a fan: builds are not begun this close to the trip point")
+        .fix("a heat sink or a fan: this close to it no build is begun (admission.heat_margin_c)")
 }
 
 /// What the local Nix would have emulated by itself, or could not run at all.
@@ -108,11 +106,30 @@ fn emulation(facts: &Facts, config: &Config, machine: &Machine) -> Finding {
         return finding(check, Verdict::Warning, found)
             .fix("take it out there, or register an emulator: apt install qemu-user-binfmt");
     }
+    let hidden = |it: &&Emulated| emulated.contains(&it.system.as_str()) && !in_sandbox(facts, it);
+    if let Some(Emulated { system, interpreter, .. }) = machine.emulated.iter().find(hidden) {
+        let found = format!("{system} is offered, and builds in Nix's sandbox lack {interpreter}");
+        return finding(check, Verdict::Warning, found).fix(format!(
+            "register it with the flag F (apt install qemu-user-static), or in nix.conf: \
+             extra-sandbox-paths = {interpreter} and what it is linked with"
+        ));
+    }
     if !emulated.is_empty() {
         let found = format!("this board offers {} as emulated", emulated.join(", "));
         return finding(check, Verdict::Ok, found);
     }
     finding(check, Verdict::Ok, "Nix emulates nothing by itself")
+}
+
+/// Whether an interpreter is there in a build: it was opened outside, or is let in.
+fn in_sandbox(facts: &Facts, it: &Emulated) -> bool {
+    let let_in = |path: &&str| {
+        let path = path.split(['=', '?']).next().unwrap_or_default();
+        Path::new(&it.interpreter).starts_with(path)
+    };
+    it.fixed
+        || setting(facts, "sandbox").contains("false")
+        || setting(facts, "sandbox-paths").iter().any(let_in)
 }
 
 /// Programs that the CPU could execute and an interpreter gets.

@@ -94,6 +94,30 @@ fn a_board_may_offer_what_it_emulates_and_not_what_nothing_runs() {
 }
 
 #[test]
+fn an_interpreter_that_the_sandbox_lacks_is_warned_of() {
+    let emulation = |sandbox, paths| {
+        after("emulation", |facts| {
+            emulate(facts, "riscv64-linux", "/run/binfmt/riscv64-linux");
+            facts.machine.as_mut().unwrap().emulated[0].fixed = false;
+            for (name, value) in [
+                ("extra-platforms", "riscv64-linux"),
+                ("sandbox", sandbox),
+                ("sandbox-paths", paths),
+            ] {
+                set(&mut facts.nix_settings, name, value);
+            }
+        })
+    };
+    is(
+        &emulation("true", "/bin/sh=/nix/store/x"),
+        Verdict::Warning,
+        "lack /run/binfmt/riscv64-linux",
+    );
+    is(&emulation("true", "/bin/sh=/nix/store/x /run/binfmt"), Verdict::Ok, "offers");
+    is(&emulation("false", ""), Verdict::Ok, "offers");
+}
+
+#[test]
 fn the_system_of_nix_itself_is_believed() {
     let finding = after("emulation", |facts| {
         workstation(facts);

@@ -5,7 +5,8 @@ use std::{fmt::Write as _, time::Duration};
 use roost_lab::{
     Host, Lan, Result,
     fixtures::{
-        fleet,
+        fleet, foreign,
+        native::{self, RISCV},
         nix::{self, Drv},
         roost,
     },
@@ -15,23 +16,22 @@ use roost_lab::{
 const BUILD: Duration = Duration::from_secs(120);
 
 /// The boards of the demo: a name and the system that its Nix builds for.
-const BOARDS: [(&str, &str); 2] =
-    [("rockpro64", "aarch64-linux"), ("visionfive2", "riscv64-linux")];
+const BOARDS: [(&str, &str); 2] = [("rockpro64", "aarch64-linux"), ("visionfive2", RISCV)];
 
 pub(super) fn run() -> Result<()> {
     say(
         1,
-        "Three hosts on one network: a workstation and two boards, each with its own D-Bus, \
-         Avahi, sshd and nix-daemon. (They are namespaces of this machine; the boards play their \
-         architectures.)",
+        "Four hosts on one network: a workstation, two boards and a laptop, each with its own \
+         D-Bus, Avahi, sshd and nix-daemon. (They are namespaces of this machine; the boards play \
+         their architectures.)",
     );
     let lan = Lan::new()?;
-    let board =
-        |(name, system)| -> Result<_> { roost::board(lan.host(name).system(system), 2, "") };
-    let [ws, one, two] = lan.start([
+    let [(arm, arm_system), (riscv, riscv_system)] = BOARDS;
+    let [ws, one, two, laptop] = lan.start([
         roost::workstation(lan.host("workstation"), "")?,
-        board(BOARDS[0])?,
-        board(BOARDS[1])?,
+        native::both(lan.host(arm).system(arm_system).emulates([riscv_system]), 2, "")?,
+        roost::board(lan.host(riscv).system(riscv_system).runs([riscv_system]), 2, "")?,
+        lan.host("laptop"),
     ])?;
 
     say(
@@ -39,6 +39,7 @@ pub(super) fn run() -> Result<()> {
         "The workstation is given the boards' host keys, and the boards the workstation's key. \
          Nothing else is configured: no address, no machines file. Then roost starts everywhere.",
     );
+    roost::acquaint(&one, &[&two])?;
     roost::join(&ws, &[&one, &two])?;
 
     say(3, "The boards announce themselves over Avahi, and the workstation finds them.");
@@ -71,9 +72,34 @@ pub(super) fn run() -> Result<()> {
     show(&ws, &format!("cat {}", output.trim()))?;
     show(&ws, &format!("nix log {}", output.trim()))?;
 
-    say(9, "Everything is torn down.");
+    by_way_of_a_board(&lan, &laptop, [&one, &two])?;
+
+    say(11, "Everything is torn down.");
     drop(lan);
     println!("    Nothing is left: no process, no mount, no network interface.");
+    Ok(())
+}
+
+/// A machine without roost asks a board for what that one could only emulate.
+fn by_way_of_a_board(lan: &Lan, laptop: &Host, [one, two]: [&Host; 2]) -> Result<()> {
+    say(
+        9,
+        "The laptop has no roost. To its stock Nix, rockpro64 is a builder for riscv64-linux, too: \
+         qemu-user is registered there.",
+    );
+    fleet::wait_reach(lan, one, two, "up")?;
+    native::open_to(laptop, one)?;
+    nix::write(laptop, "/root/machine.nix", &foreign::drv("machine", RISCV).expr())?;
+    show(one, "head -n 2 /proc/sys/fs/binfmt_misc/qemu-riscv64")?;
+    let builder = roost::builder("ssh-ng", one, RISCV, 2);
+    let build = format!(
+        "nix-build --no-out-link --max-jobs 0 --builders '{builder}' /root/machine.nix 2>/dev/null"
+    );
+    let output = show_within(laptop, &build, BUILD)?;
+
+    say(10, "But rockpro64 knows a board that needs no emulator, and has sent the build on:");
+    show(one, "roost why machine")?;
+    show(laptop, &format!("head -n 1 {}", output.trim()))?;
     Ok(())
 }
 
