@@ -1,0 +1,84 @@
+//! A workstation that has an emulator: it is used in a store of its own, if at all, and as the
+//! rules of placement say.
+
+use roost_lab::{
+    Host, Lan, Output, Result,
+    fixtures::{
+        builds::Nix,
+        fleet, foreign,
+        native::{self, RISCV},
+        roost,
+    },
+};
+
+/// A workstation whose Nix does not emulate by itself, and a native board, joined.
+fn pair(lan: &Lan, config: &str) -> Result<[Host; 2]> {
+    let spec = lan.host("ws").emulates([RISCV]).nix_conf("extra-platforms =");
+    let spec = spec.nix_conf("builders = @/run/roost/machines");
+    let ws = roost::workstation(spec, &format!("away_timeout_s = 5\n{config}"))?;
+    let hosts = lan.start([ws, native::riscv(lan, "riscv", 2)?])?;
+    let [ws, riscv] = &hosts;
+    fleet::join(lan, ws, &[riscv])?;
+    Ok(hosts)
+}
+
+fn build(ws: &Host, name: &str) -> Result<Output> {
+    Nix::DashBuild.command(ws, &foreign::drv(name, RISCV).expr(), &[])?.run()
+}
+
+/// Where a job was built, and whether that was emulated.
+fn built_on(ws: &Host, name: &str) -> Result<(Option<String>, bool)> {
+    let job = fleet::jobs(ws)?.into_iter().find(|job| job.name == name);
+    Ok(job.map_or((None, false), |job| (job.node, job.emulated)))
+}
+
+#[test]
+fn a_workstation_does_not_emulate_unless_told_to() -> Result<()> {
+    let lan = Lan::new()?;
+    let [ws, riscv] = pair(&lan, "")?;
+    let output = build(&ws, "native")?.ok()?;
+    assert_eq!(ws.read(output.stdout.trim())?, foreign::output(RISCV));
+    riscv.power_off()?;
+    fleet::wait_reach(&lan, &ws, &riscv, "away")?;
+    let output = build(&ws, "nowhere")?;
+    assert!(!output.success() && output.stderr.contains("away_timeout_s"), "{output}");
+    Ok(())
+}
+
+#[test]
+fn told_to_it_emulates_when_no_native_board_is_there_with_the_same_outcome() -> Result<()> {
+    let lan = Lan::new()?;
+    let [ws, riscv] = pair(&lan, "emulate_here = true\n")?;
+    let path = build(&ws, "same")?.ok()?.stdout.trim().to_owned();
+    assert_eq!(built_on(&ws, "same")?, (Some("riscv".to_owned()), false));
+    let hash = ws.check(&format!("nix-store -q --hash {path}"))?;
+    ws.check(&format!("nix-store --delete {path}"))?;
+
+    riscv.power_off()?;
+    fleet::wait_reach(&lan, &ws, &riscv, "away")?;
+    assert_eq!(build(&ws, "same")?.ok()?.stdout.trim(), path);
+    assert_eq!(ws.check(&format!("nix-store -q --hash {path}"))?, hash);
+    assert_eq!(ws.read(&path)?, foreign::output(RISCV));
+    let why = fleet::why(&ws, "same")?;
+    assert!(why.contains("ws (emulation) emulates riscv64-linux"), "{why}");
+    assert!(why.contains("placement.emulation = \"fallback\""), "{why}");
+    assert_eq!(built_on(&ws, "same")?, (Some("ws (emulation)".to_owned()), true));
+
+    riscv.power_on()?;
+    fleet::wait_reach(&lan, &ws, &riscv, "up")?;
+    build(&ws, "back")?.ok()?;
+    assert_eq!(built_on(&ws, "back")?, (Some("riscv".to_owned()), false));
+    Ok(())
+}
+
+#[test]
+fn it_never_emulates_where_placement_forbids_it() -> Result<()> {
+    let lan = Lan::new()?;
+    let config = "emulate_here = true\n\n[placement]\nemulation = \"never\"\n";
+    let [ws, riscv] = pair(&lan, config)?;
+    riscv.power_off()?;
+    fleet::wait_reach(&lan, &ws, &riscv, "away")?;
+    let output = build(&ws, "forbidden")?;
+    assert!(!output.success() && output.stderr.contains("placement.emulation"), "{output}");
+    Ok(())
+}
