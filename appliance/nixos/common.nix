@@ -52,6 +52,10 @@ in
       restartTriggers = [ checked ];
     };
 
+    # A nix-daemon for the second store, since the daemon itself may not make sandboxes.
+    systemd.sockets.roost-emulation.wantedBy =
+      lib.optional (cfg.settings.workstation.emulate_here or false) "sockets.target";
+
     users.groups.${names.group} = { };
     users.users.${names.user} = {
       isSystemUser = true;

@@ -17,6 +17,8 @@ fn share(file: &str) -> String {
 }
 
 const UNIT: &str = "systemd/system/roost.service";
+const EMULATION_SOCKET: &str = "systemd/system/roost-emulation.socket";
+const EMULATION: &str = "systemd/system/roost-emulation@.service";
 const SYSUSERS: &str = "sysusers.d/roost.conf";
 const TMPFILES: &str = "tmpfiles.d/roost.conf";
 const SSHD: &str = "ssh/sshd_config.d/50-roost.conf";
@@ -51,9 +53,11 @@ fn every_path_of_ours_is_a_shared_one() {
         names::STATE_DIR.into(),
         names::SSH_DIR.into(),
         names::GCROOTS_DIR.into(),
+        names::EMULATION_DIR.into(),
+        names::EMULATION_SOCKET.into(),
     ]
     .into();
-    for file in [UNIT, SYSUSERS, TMPFILES, SSHD] {
+    for file in [UNIT, EMULATION_SOCKET, EMULATION, SYSUSERS, TMPFILES, SSHD] {
         for path in our_paths(&share(file)) {
             assert!(shared.contains(&path), "{file} names {}, names.json does not", path.display());
         }
@@ -71,12 +75,23 @@ fn the_service_owns_the_folders_it_uses() {
     assert_eq!(value(&unit, "StateDirectory", '='), names::STATE_DIR.strip_prefix("/var/lib/"));
     let writable = value(&unit, "ReadWritePaths", '=').unwrap().trim_start_matches('-');
     assert_eq!(Path::new(names::GCROOTS_DIR).parent(), Some(Path::new(writable)));
-    for path in [names::QUEUE_DIR, names::LOG_DIR, names::SSH_DIR, names::FLEET_FILE] {
+    for path in
+        [names::QUEUE_DIR, names::LOG_DIR, names::SSH_DIR, names::FLEET_FILE, names::EMULATION_DIR]
+    {
         assert!(Path::new(path).starts_with(names::STATE_DIR), "{path}");
     }
     for path in [names::SOCKET, names::MACHINES_FILE] {
         assert!(Path::new(path).starts_with(names::RUNTIME_DIR), "{path}");
     }
+}
+
+#[test]
+fn the_second_store_is_served_where_the_daemon_looks_for_it() {
+    let socket = share(EMULATION_SOCKET);
+    assert_eq!(value(&socket, "ListenStream", '='), Some(names::EMULATION_SOCKET));
+    assert_eq!(value(&socket, "SocketMode", '='), Some("0600"));
+    let store = format!("Environment=NIX_REMOTE=local?root={}", names::EMULATION_DIR);
+    assert!(lines(&share(EMULATION)).any(|line| line == store));
 }
 
 #[test]
@@ -108,17 +123,23 @@ fn the_bus_lets_our_group_act_under_our_name() {
 }
 
 #[test]
-fn systemd_accepts_the_unit() {
+fn systemd_accepts_the_units() {
     let dir = tempfile::tempdir().unwrap();
-    let unit = dir.path().join("roost.service");
-    fs::write(&unit, share(UNIT).replace("/usr/bin/roost", "/bin/true")).unwrap();
-    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
+    for unit in [UNIT, EMULATION_SOCKET, EMULATION] {
+        let file = dir.path().join(Path::new(unit).file_name().unwrap());
+        fs::write(file, share(unit).replace("/usr/bin/roost", "/bin/true")).unwrap();
+    }
+    let units = ["roost.service", "roost-emulation.socket", "roost-emulation@.service"];
+    let verify = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .args(units.map(|unit| dir.path().join(unit)))
+        .output();
     let Ok(output) = verify else {
         println!("not checked: there is no systemd-analyze here");
         return;
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    let about_us: Vec<&str> = said.lines().filter(|line| line.contains("roost.service")).collect();
+    let about_us: Vec<&str> = said.lines().filter(|line| line.contains("roost")).collect();
     assert!(about_us.is_empty(), "{about_us:#?}");
 }
 

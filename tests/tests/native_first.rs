@@ -248,3 +248,38 @@ fn a_busy_native_board_is_waited_for_as_long_as_is_configured() -> Result<()> {
     assert_eq!(built_by(&arm, "arm")?, emulated);
     Ok(())
 }
+
+#[test]
+fn a_workstation_emulates_in_a_second_store_only_if_told_to() -> Result<()> {
+    for (emulate_here, config) in [(false, ""), (true, "emulate_here = true\n")] {
+        let lan = Lan::new()?;
+        let spec = lan.host("ws").emulates([RISCV]).nix_conf("extra-platforms =");
+        let spec = spec.nix_conf("builders = @/run/roost/machines");
+        let ws = roost_lab::fixtures::roost::workstation(
+            spec,
+            &format!("away_timeout_s = 5\n{config}"),
+        )?;
+        let [ws, riscv] = lan.start([ws, native::riscv(&lan, "riscv", 2)?])?;
+        fleet::join(&lan, &ws, &[&riscv])?;
+        let build = |name: &str| {
+            let drv = foreign::drv(name, RISCV);
+            Nix::DashBuild.command(&ws, &drv.expr(), &[])?.run()
+        };
+        let output = build("native")?.ok()?;
+        assert_eq!(ws.read(output.stdout.trim())?, foreign::output(RISCV));
+        assert_eq!(built_by(&ws, "riscv")?.len(), 1);
+        riscv.power_off()?;
+        fleet::wait_reach(&lan, &ws, &riscv, "away")?;
+        let output = build("here")?;
+        assert_eq!(output.success(), emulate_here, "{output}");
+        if emulate_here {
+            assert_eq!(ws.read(output.stdout.trim())?, foreign::output(RISCV));
+            let why = fleet::why(&ws, "here")?;
+            assert!(why.contains("ws (emulation) emulates riscv64-linux"), "{why}");
+            assert!(why.contains("\"fallback\""), "{why}");
+        } else {
+            assert!(output.stderr.contains("away_timeout_s"), "{output}");
+        }
+    }
+    Ok(())
+}

@@ -10,7 +10,7 @@ use std::{
 use nix_compat::{
     nar::Node,
     nix_daemon::{
-        NixError, PathInfo, ProtocolVersion, Request, ServerHello, StderrMessage,
+        NixError, PathInfo, ProtocolVersion, Realisation, Request, ServerHello, StderrMessage,
         client::{Client, ClientError, Discard},
         server,
     },
@@ -151,6 +151,32 @@ async fn a_refusal_leaves_the_connection_usable() {
             let refused = client.ensure_path(&path(1), &mut Discard).await;
             assert!(matches!(refused, Err(ClientError::Nix(error)) if error == refusal));
             assert!(client.is_valid_path(&path(1), &mut Discard).await.unwrap());
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn garbage_is_collected_and_what_was_built_elsewhere_is_registered() {
+    run(
+        async |mut server| {
+            let Request::CollectGarbage(asked) = server.request().await else { panic!("another") };
+            assert_eq!((asked.action, asked.max_freed), (2, 1 << 30));
+            server
+                .reply(|out| {
+                    write_store_path_set(out, &[path(1), path(2)].into());
+                    write_u64(out, 4711);
+                    write_u64(out, 0);
+                })
+                .await;
+            let realisation = Realisation("{}".to_owned());
+            assert_eq!(server.request().await, Request::RegisterDrvOutput(realisation));
+            server.reply(|_| ()).await;
+        },
+        async |mut client| {
+            assert_eq!(client.collect_garbage(1 << 30, &mut Discard).await.unwrap(), 4711);
+            let realisation = Realisation("{}".to_owned());
+            client.register_drv_output(&realisation, &mut Discard).await.unwrap();
         },
     )
     .await;

@@ -115,7 +115,7 @@ impl Facts {
         (!systems.is_empty()).then(|| emulation::describe(&node, systems, slots))
     }
 
-    /// What is configured, without what the local Nix would refuse to build.
+    /// What is configured, without what the local Nix would refuse to build or nothing here runs.
     fn offered<C>(&self, key: &str, configured: C, accepted: &[String]) -> C
     where
         C: IntoIterator<Item = String> + FromIterator<String>,
@@ -124,7 +124,9 @@ impl Facts {
         let (offered, refused): (Vec<_>, Vec<_>) = configured.into_iter().partition(known);
         if !refused.is_empty() {
             let refused = refused.join(", ");
-            warn!("{key}: {refused} not offered: nix-daemon refuses what nix.conf does not name");
+            warn!(
+                "{key}: {refused} not offered: not named in nix.conf, or not true of this machine"
+            );
         }
         offered.into_iter().collect()
     }

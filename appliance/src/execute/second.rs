@@ -163,3 +163,121 @@ impl SecondStore {
         options
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nix_compat::nix_daemon::{BuildStatus, Request};
+
+    use super::*;
+    use crate::{
+        execute::{Execute, Link, Order, Peer, Report, Stage, Verdict},
+        model::{Client, JobKey, Mode, Payload, Site},
+        queue::roots::Roots,
+        wire::testing::{FakeNix, NixConnection, drv, path, result, soon},
+    };
+
+    fn store(root: &Path, nix: &FakeNix) -> SecondStore {
+        SecondStore {
+            root: root.join("state/emulation"),
+            socket: nix.local().socket,
+            program: PathBuf::from("/no/such/program"),
+            settings: BuildSettings {
+                cores: 2,
+                timeout_s: 7200,
+                max_silent_s: 600,
+                features: ["big-parallel".to_owned()].into(),
+            },
+            systems: vec!["aarch64-linux".to_owned(), "riscv64-linux".to_owned()],
+            min_free_bytes: 5 << 30,
+        }
+    }
+
+    struct Unheard;
+
+    impl Report for Unheard {
+        fn stage(&mut self, _: Stage) {}
+        fn line(&mut self, _: &[u8]) {}
+    }
+
+    /// A run of a job in the store, whose nix-daemon is played by `daemon` from its request to build.
+    async fn run(daemon: impl AsyncFnOnce(NixConnection)) -> Verdict {
+        let (nix, folder) = (FakeNix::new(), tempfile::tempdir().unwrap());
+        let link = Link::second("ws (emulation)", store(folder.path(), &nix));
+        let peer = Peer {
+            node: link.board().to_owned(),
+            link: Arc::new(link),
+            socket: folder.path().join("no-daemon"),
+            substitute: false,
+            roots: Roots::open(&folder.path().join("roots"), "/nix/store".as_ref()).unwrap(),
+            forget: Arc::new(|_| Box::pin(async {})),
+        };
+        let key = JobKey {
+            drv_path: path("hello.drv"),
+            outputs: [JobKey::ALL_OUTPUTS.to_owned()].into(),
+            mode: Mode::Normal,
+            site: Site::Elsewhere,
+        };
+        let payload = Payload::Derivation(Box::new(drv("hello")));
+        let order = Order { key, payload, client: Client { label: "alice".to_owned() } };
+        let played = async {
+            let mut connection = nix.accept().await;
+            let Request::SetOptions(options) = connection.request().await else { panic!() };
+            let told = |name: &str| options.overrides[name].as_str();
+            assert_eq!(told("extra-platforms"), "aarch64-linux riscv64-linux");
+            assert_eq!((told("builders"), told("sandbox")), ("", "true"));
+            assert_eq!((told("system-features"), told("timeout")), ("big-parallel", "7200"));
+            assert_eq!((told("min-free"), told("max-free")), ("5368709120", "10737418240"));
+            assert!(!options.use_substitutes);
+            connection.reply(&[]).await;
+            assert!(matches!(connection.request().await, Request::QueryValidPaths { .. }));
+            connection.reply(&0_u64.to_le_bytes()).await;
+            assert!(matches!(connection.request().await, Request::BuildDerivation { .. }));
+            daemon(connection).await;
+        };
+        let mut unheard = Unheard;
+        let verdict = peer.run(order, &mut unheard);
+        soon(async { tokio::join!(verdict, played) }).await.0
+    }
+
+    #[tokio::test]
+    async fn a_build_has_a_nix_daemon_of_its_own_and_its_settings() {
+        let verdict = run(async |mut daemon| {
+            let mut reply = Vec::new();
+            result(BuildStatus::Built).write(&mut reply, daemon.version);
+            daemon.reply(&reply).await;
+            assert!(daemon.is_closed().await, "it would hold what was shipped");
+        });
+        assert!(matches!(verdict.await, Verdict::Ended(result) if result.is_success()));
+    }
+
+    #[tokio::test]
+    async fn a_nix_daemon_that_goes_away_is_a_death_for_nobody_goes_on() {
+        let verdict = run(async |daemon| drop(daemon)).await;
+        assert!(matches!(&verdict, Verdict::Died(why) if why.contains("emulation")), "{verdict:?}");
+    }
+
+    #[tokio::test]
+    async fn without_a_nix_daemon_the_job_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let nix = FakeNix::new();
+        let store = store(folder.path(), &nix);
+        drop(nix);
+        let link = Link::second("ws (emulation)", store);
+        let why = link.channel().await.err().unwrap().to_string();
+        assert!(why.contains("ws (emulation)") && why.contains("/no/such/program"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn users_of_builds_can_reach_the_store() {
+        let (nix, folder) = (FakeNix::new(), tempfile::tempdir().unwrap());
+        let state = folder.path().join("state");
+        fs::create_dir(&state).unwrap();
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o750)).unwrap();
+        store(folder.path(), &nix).prepare().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&state), 0o751);
+        assert_eq!(mode(&state.join("emulation")), 0o755);
+    }
+}
