@@ -46,7 +46,7 @@ pub trait Nodes: Send + Sync {
     fn facts(&self) -> Vec<NodeFacts>;
     /// The executor of one of them.
     fn executor(&self, node: &str) -> Option<Arc<dyn Execute>>;
-    /// Whether it is this node itself.
+    /// Whether it is this node itself, or a part of it.
     fn is_here(&self, node: &str) -> bool;
     /// The name people know a node by, whether it is there now or not.
     fn name(&self, node: &str) -> Option<String>;
