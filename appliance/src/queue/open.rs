@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+    thread::{Timespec, nanosleep},
+};
 
 use super::{
     Damage, QueueError, Recovery, SetAside, record, rules,
@@ -26,6 +30,11 @@ const OPEN_WITHIN: Duration = Duration::from_secs(60);
 /// would cost 50 MiB for good. Beyond this a damaged one is found when it is asked for, and
 /// orphans wait for a start with fewer jobs.
 const MAX_CHECKED: usize = 500;
+
+/// The lock is tried for a second: a daemon that is being replaced, or a child between fork and exec,
+/// lets go of it in a moment.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Damaged databases kept; with more, somebody has to look.
 const MAX_DAMAGED: u32 = 99;
@@ -393,11 +402,15 @@ fn lock(dir: &Path) -> Result<File, QueueError> {
         .append(true)
         .open(&path)
         .map_err(|error| file_error("open", &path, error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(QueueError::Locked(path)),
-        Err(error) => Err(file_error("lock", &path, error.into())),
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            // An interrupted sleep is a shorter one.
+            Err(Errno::WOULDBLOCK) => drop(nanosleep(&LOCK_PAUSE)),
+            Err(error) => return Err(file_error("lock", &path, error.into())),
+        }
     }
+    Err(QueueError::Locked(path))
 }
 
 /// Creates the folder if need be, durably, for root's eyes only: derivations can hold secrets.
