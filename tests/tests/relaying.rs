@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use roost_lab::{
-    Host, HostSpec, Lan, Release, Result,
+    Host, HostSpec, Lan, Release, Result, Running, Service,
     fixtures::{
         builds::{self, Nix},
         fleet::{self, SYSTEM},
@@ -146,34 +146,58 @@ fn a_peer_that_dies_under_a_build_is_replaced_by_the_next() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_connection_lost_while_outputs_come_home_costs_no_second_build() -> Result<()> {
-    let lan = Lan::new()?;
-    let hosts = lan.start([lan.host("stock"), front(&lan, "")?, peer(&lan, "far")?])?;
+/// A peer whose large output is on its way over a slow cable, and the build that waits for it.
+fn coming_home(lan: &Lan) -> Result<([Host; 3], roost_lab::Command, Running)> {
+    let hosts = lan.start([lan.host("stock"), front(lan, "")?, peer(lan, "far")?])?;
     let [stock, front, far] = &hosts;
     roost::direct(stock, &[front])?;
     steered::prepare(front)?;
-    fleet::join(&lan, front, &[far])?;
+    fleet::join(lan, front, &[far])?;
     far.check("tc qdisc add dev eth0 root tbf rate 32mbit burst 64kb latency 100ms")?;
     let script = "dd if=/dev/urandom of=$out bs=1M count=16";
     let drv = steered::before("far", FOREIGN, script).expr();
-    let mut building = build(stock, &drv, "ssh-ng")?.spawn()?;
-    steered::wait_started(&lan, far, "far", 1)?;
+    let building = build(stock, &drv, "ssh-ng")?.spawn()?;
+    steered::wait_started(lan, far, "far", 1)?;
     steered::release_all(far)?;
-    fleet::wait_job(&lan, front, "far", "on its way home", |job| {
+    fleet::wait_job(lan, front, "far", "on its way home", |job| {
         job.reason.contains("copying outputs from far")
     })?;
+    let again = build(stock, &drv, "ssh-ng")?;
+    Ok((hosts, again, building))
+}
+
+/// Sees that the output is the same everywhere, and was built once.
+fn came_home([stock, front, far]: [&Host; 3], path: &str) -> Result<()> {
+    let sum = |host: &Host| host.check(&format!("md5sum {}", path.trim()));
+    assert_eq!(sum(stock)?, sum(front)?);
+    assert_eq!(sum(stock)?, sum(far)?);
+    assert_eq!(steered::starts(far, "far")?, 1, "it was built once");
+    Ok(())
+}
+
+#[test]
+fn a_connection_lost_while_outputs_come_home_costs_no_second_build() -> Result<()> {
+    let lan = Lan::new()?;
+    let ([stock, front, far], _, mut building) = coming_home(&lan)?;
     far.signal_matching("KILL", "of sshd for a session", |p| {
         p.command().starts_with("sshd-session") || p.command().starts_with("sshd: roost")
     })?;
     far.check("tc qdisc delete dev eth0 root")?;
     far.check("nix-collect-garbage")?;
-    let built = building.wait(SOON)?.ok()?;
-    let sum = |host: &Host| host.check(&format!("md5sum {}", built.stdout.trim()));
-    assert_eq!(sum(stock)?, sum(front)?);
-    assert_eq!(sum(stock)?, sum(far)?);
-    assert_eq!(steered::starts(far, "far")?, 1, "it was built once");
-    Ok(())
+    came_home([&stock, &front, &far], &building.wait(SOON)?.ok()?.stdout)
+}
+
+#[test]
+fn a_daemon_killed_while_outputs_come_home_costs_no_second_build() -> Result<()> {
+    let lan = Lan::new()?;
+    let ([stock, front, far], again, mut building) = coming_home(&lan)?;
+    front.kill9(Service::ROOST)?;
+    assert!(!building.wait(SOON)?.success());
+    far.check("tc qdisc delete dev eth0 root")?;
+    far.check("nix-collect-garbage")?;
+    front.start_service(Service::ROOST)?;
+    fleet::wait_reach(&lan, &front, &far, "up")?;
+    came_home([&stock, &front, &far], &again.run()?.ok()?.stdout)
 }
 
 /// A derivation of the board that is asked, which needs one of a peer, which needs one of the board.

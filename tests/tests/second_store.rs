@@ -1,15 +1,20 @@
 //! A workstation that has an emulator: it is used in a store of its own, if at all, and as the
 //! rules of placement say.
 
+use std::time::Duration;
+
 use roost_lab::{
-    Host, Lan, Output, Result,
+    Host, Lan, Output, Result, Running, Service,
     fixtures::{
         builds::Nix,
         fleet, foreign,
         native::{self, RISCV},
-        roost,
+        roost, steered,
     },
 };
+
+/// For whatever should take a few seconds, on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
 
 /// A workstation whose Nix does not emulate by itself, and a native board, joined.
 fn pair(lan: &Lan, config: &str) -> Result<[Host; 2]> {
@@ -81,4 +86,45 @@ fn it_never_emulates_where_placement_forbids_it() -> Result<()> {
     let output = build(&ws, "forbidden")?;
     assert!(!output.success() && output.stderr.contains("placement.emulation"), "{output}");
     Ok(())
+}
+
+/// Whether a steered build is under way.
+fn is_built(ws: &Host, name: &str) -> bool {
+    steered::builder(ws, name).is_ok()
+}
+
+#[test]
+fn a_build_that_is_cancelled_or_whose_daemon_is_killed_ends_and_leaves_nothing_behind() -> Result<()>
+{
+    let lan = Lan::new()?;
+    let spec = steered::allow(lan.host("ws").emulates([RISCV])).nix_conf("extra-platforms =");
+    let spec = spec.nix_conf("builders = @/run/roost/machines");
+    let ws = roost::workstation(spec, "emulate_here = true\n")?.start()?;
+    fleet::join(&lan, &ws, &[])?;
+    steered::prepare(&ws)?;
+    let start = |name: &str| -> Result<Running> {
+        let drv = foreign::steered(name, RISCV);
+        let build = Nix::DashBuild.command(&ws, &drv.expr(), &[])?.spawn()?;
+        steered::wait_started(&lan, &ws, name, 1)?;
+        Ok(build)
+    };
+    let ends = |name: &str| {
+        lan.wait_until(SOON, &format!("{name} is built no more"), || !is_built(&ws, name))
+    };
+    let mut cancelled = start("cancelled")?;
+    ws.check("roost cancel cancelled")?;
+    assert!(!cancelled.wait(SOON)?.success());
+    ends("cancelled")?;
+
+    let mut orphaned = start("orphaned")?;
+    ws.kill9(Service::ROOST)?;
+    assert!(!orphaned.wait(SOON)?.success());
+    ends("orphaned")?;
+    ws.start_service(Service::ROOST)?;
+    steered::release_all(&ws)?;
+    fleet::wait_job(&lan, &ws, "orphaned", "built", |job| job.state == "built")?;
+    let path = build(&ws, "after")?.ok()?.stdout.trim().to_owned();
+    assert_eq!(ws.read(&path)?, foreign::output(RISCV));
+    let left = "find /var/lib/roost/emulation/nix/store -name '*.chroot' | wc -l";
+    lan.wait_until(SOON, "nothing is left of them", || ws.check(left).is_ok_and(|n| n == "0"))
 }

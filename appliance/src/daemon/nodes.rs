@@ -61,6 +61,7 @@ impl Nodes for AllNodes {
 
     fn is_here(&self, node: &str) -> bool {
         self.here.as_ref().is_some_and(|here| here.view.id == node)
+            || self.emulation.as_ref().is_some_and(|emulation| emulation.view.id == node)
     }
 
     fn name(&self, node: &str) -> Option<String> {

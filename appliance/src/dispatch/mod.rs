@@ -49,7 +49,7 @@ pub trait Nodes: Send + Sync {
     /// Tells a node that a job is not wanted there any more, now or when it can be reached again. Of
     /// what this node runs itself, the end of the run says so.
     fn forget(&self, node: &str, key: &JobKey);
-    /// Whether it is this node itself.
+    /// Whether it is this node itself, or a part of it.
     fn is_here(&self, node: &str) -> bool;
     /// The name people know a node by, whether it is there now or not.
     fn name(&self, node: &str) -> Option<String>;

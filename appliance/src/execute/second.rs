@@ -82,7 +82,8 @@ pub enum SecondError {
 pub(super) struct Streams {
     pub(super) reader: Reader,
     pub(super) writer: Writer,
-    /// The process, if it is our own child: it is killed when this is dropped.
+    /// The process, if it is our own child. When the streams are closed, it ends its build and then
+    /// itself.
     pub(super) child: Option<Child>,
 }
 
@@ -134,7 +135,6 @@ impl SecondStore {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
         match (child.stdout.take(), child.stdin.take()) {
@@ -211,7 +211,6 @@ mod tests {
             socket: folder.path().join("no-daemon"),
             substitute: false,
             roots: Roots::open(&folder.path().join("roots"), "/nix/store".as_ref()).unwrap(),
-            forget: Arc::new(|_| Box::pin(async {})),
         };
         let key = JobKey {
             drv_path: path("hello.drv"),
