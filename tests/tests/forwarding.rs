@@ -117,6 +117,32 @@ fn of_three_boards_that_could_send_jobs_on_to_each_other_none_does_so_twice() ->
 }
 
 #[test]
+fn when_the_board_that_has_a_job_dies_the_next_native_one_gets_it() -> Result<()> {
+    let lan = Lan::new()?;
+    let [stock, arm, alder, birch] = lan.start([
+        lan.host("stock"),
+        native::arm(&lan, "arm", 2, "")?,
+        native::riscv(&lan, "alder", 1)?,
+        native::riscv(&lan, "birch", 1)?,
+    ])?;
+    native::join(&lan, &arm, &[&alder, &birch])?;
+    native::open_to(&stock, &arm)?;
+    let expr = foreign::steered("a", RISCV).expr();
+    let mut build = native::ask(&stock, &arm, &expr)?.spawn()?;
+    // Equal boards: the first by name.
+    steered::wait_started(&lan, &alder, "a", 1)?;
+    alder.power_off()?;
+    steered::wait_started(&lan, &birch, "a", 1)?;
+    steered::release_all(&birch)?;
+    let output = build.wait(builds::BUILD_TIMEOUT)?.ok()?;
+    assert_eq!(stock.read(output.stdout.trim())?, foreign::output(RISCV));
+    assert_eq!(steered::starts(&arm, "a")?, 0, "emulated");
+    let why = fleet::why(&arm, "a")?;
+    assert!(why.contains("the connection to alder was lost"), "{why}");
+    Ok(())
+}
+
+#[test]
 fn the_outcome_is_the_same_whichever_way_a_build_went() -> Result<()> {
     let lan = Lan::new()?;
     let [stock, sends, near, direct, emulates] = lan.start([
