@@ -8,9 +8,9 @@ use nix_compat::store_path::StorePath;
 
 use crate::{
     dispatch::{Inputs, Nodes},
-    execute::{Execute, Forget, Link, Peer, Queries},
+    execute::{Execute, Link, Peer, Queries},
     fleet::{Board, Fleet},
-    model::{ControlRequest, JobKey},
+    model::JobKey,
     place::NodeFacts,
     queue::roots::Roots,
 };
@@ -47,22 +47,16 @@ impl Nodes for AllNodes {
             return Some(here.executor.clone());
         }
         if let Some(emulation) = self.emulation.as_ref().filter(|it| it.view.id == node) {
-            // A dropped run has closed its connection, which ends the build.
-            let forget = |_: &JobKey| Box::pin(async {}) as BoxFuture<'static, ()>;
-            return Some(self.peer(emulation.link.clone(), Arc::new(forget), false));
+            return Some(self.peer(emulation.link.clone(), false));
         }
-        let board = self.fleet.as_ref()?.board(node)?;
-        let link = board.link()?;
-        let forget = move |key: &JobKey| {
-            let (board, id) = (board.clone(), key.over_there().id().to_string());
-            let asked = async move {
-                if let Err(why) = board.ask(ControlRequest::Cancel(id)) {
-                    tracing::debug!("a board was not told that a job is cancelled: {why}");
-                }
-            };
-            Box::pin(asked) as BoxFuture<'static, ()>
-        };
-        Some(self.peer(link, Arc::new(forget), self.substitute))
+        let link = self.fleet.as_ref()?.board(node)?.link()?;
+        Some(self.peer(link, self.substitute))
+    }
+
+    fn forget(&self, node: &str, key: &JobKey) {
+        if let Some(board) = self.fleet.as_ref().and_then(|fleet| fleet.board(node)) {
+            board.forget(key.over_there().id().to_string());
+        }
     }
 
     fn is_here(&self, node: &str) -> bool {
@@ -82,14 +76,13 @@ impl Nodes for AllNodes {
 }
 
 impl AllNodes {
-    fn peer(&self, link: Arc<Link>, forget: Arc<Forget>, substitute: bool) -> Arc<dyn Execute> {
+    fn peer(&self, link: Arc<Link>, substitute: bool) -> Arc<dyn Execute> {
         Arc::new(Peer {
             node: link.board().to_owned(),
             link,
             socket: self.socket.clone(),
             substitute,
             roots: self.roots.clone(),
-            forget,
         })
     }
 }

@@ -29,7 +29,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     execute::Execute,
-    model::{Change, JobId, JobState},
+    model::{Change, JobId, JobKey, JobState},
     place::{NodeFacts, Policy},
     queue::{
         Queue, Recovery,
@@ -46,6 +46,9 @@ pub trait Nodes: Send + Sync {
     fn facts(&self) -> Vec<NodeFacts>;
     /// The executor of one of them.
     fn executor(&self, node: &str) -> Option<Arc<dyn Execute>>;
+    /// Tells a node that a job is not wanted there any more, now or when it can be reached again. Of
+    /// what this node runs itself, the end of the run says so.
+    fn forget(&self, node: &str, key: &JobKey);
     /// Whether it is this node itself, or a part of it.
     fn is_here(&self, node: &str) -> bool;
     /// The name people know a node by, whether it is there now or not.

@@ -12,7 +12,7 @@ use tracing::info;
 use super::{Dispatcher, Live, State, history, live::Progress, now_s, run::Ending};
 use crate::{
     execute::Stage,
-    model::{Emulation, Job, JobId, JobKey, JobState, Outputs, Site},
+    model::{Emulation, How, Job, JobId, JobKey, JobState, Outputs, Site},
     place::{self, Among, Decision, JobFacts, NodeFacts, Times, WaitFor},
     queue::rules,
 };
@@ -50,11 +50,7 @@ impl Dispatcher {
                         use crate::model::Builds as _;
                         self.fetched(&id).await;
                     }
-                    Action::Forget { key, node } => {
-                        if let Some(executor) = self.0.nodes.executor(&node) {
-                            executor.forget(&key).await;
-                        }
-                    }
+                    Action::Forget { key, node } => self.0.nodes.forget(&node, &key),
                 }
             }
             match deadline {
@@ -180,7 +176,7 @@ impl Dispatcher {
             Some((on, reason)) => {
                 Decision::Wait { on: *on, reason: reason.clone(), again: job.left() }
             }
-            None => decide(&job, facts, live.avoid.as_deref()),
+            None => decide(&job, facts, live.avoid.as_deref(), live.misses),
         };
         match decision {
             // Tried for long enough, each time in vain.
@@ -192,6 +188,10 @@ impl Dispatcher {
                 if let Some(facts) = facts.iter_mut().find(|facts| facts.id == node) {
                     facts.assigned += 1;
                     facts.busy = facts.busy.max(facts.assigned);
+                }
+                // Its last run had no result, and may go on there: a job outlives its client.
+                if let Some(left) = live.avoid.clone().filter(|left| *left != node) {
+                    round.forget(live, left);
                 }
                 let since_s = now_s();
                 live.job.note(since_s, reason);
@@ -272,16 +272,17 @@ impl Dispatcher {
 }
 
 /// As [`place::decide`], but rather not on the node where the last run had no result: a node that
-/// takes everything and builds nothing must not swallow a queue.
-fn decide(job: &JobFacts<'_>, facts: &[NodeFacts], avoid: Option<&str>) -> Decision {
-    if let Some(avoid) = avoid {
-        let others: Vec<_> = facts.iter().filter(|node| node.id != avoid).cloned().collect();
-        let elsewhere = place::decide(job, &others);
-        if matches!(elsewhere, Decision::Run { .. }) {
-            return elsewhere;
-        }
-    }
-    place::decide(job, facts)
+/// takes everything and builds nothing must not swallow a queue. The first time that is no reason to
+/// emulate: a native node whose cable was pulled is as good as ever when it is back.
+fn decide(job: &JobFacts<'_>, facts: &[NodeFacts], avoid: Option<&str>, misses: u32) -> Decision {
+    let anywhere = place::decide(job, facts);
+    let Some(avoid) = avoid else { return anywhere };
+    let others: Vec<_> = facts.iter().filter(|node| node.id != avoid).cloned().collect();
+    let elsewhere = place::decide(job, &others);
+    let emulated =
+        |decision: &Decision| matches!(decision, Decision::Run { how: How::Emulated, .. });
+    let worse = emulated(&elsewhere) && !emulated(&anywhere) && misses <= 1;
+    if matches!(elsewhere, Decision::Run { .. }) && !worse { elsewhere } else { anywhere }
 }
 
 pub(super) struct Round {

@@ -212,14 +212,9 @@ impl Dispatcher {
         }
         self.prune().await;
         if how == Ending::FromOutside {
-            self.forget(&job, node).await;
-        }
-    }
-
-    /// Tells the node that had a job that it is not wanted any more.
-    async fn forget(&self, job: &Job, node: Option<String>) {
-        if let Some(executor) = node.and_then(|node| self.0.nodes.executor(&node)) {
-            executor.forget(&job.key).await;
+            if let Some(node) = node {
+                self.0.nodes.forget(&node, &job.key);
+            }
         }
     }
 

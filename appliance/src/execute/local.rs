@@ -26,10 +26,7 @@ use super::{
     nix::{self, ANSWER_TIMEOUT, NixClient},
     outputs,
 };
-use crate::{
-    model::{JobKey, Payload},
-    queue::roots::Roots,
-};
+use crate::{model::Payload, queue::roots::Roots};
 
 /// What nix-daemon is told for each build.
 #[derive(Clone, Debug)]
@@ -95,11 +92,6 @@ impl Execute for LocalNix {
                 Err(why) => Verdict::Died(why),
             }
         })
-    }
-
-    fn forget<'a>(&'a self, _: &'a JobKey) -> BoxFuture<'a, ()> {
-        // The dropped run has closed its connection, which ends the build.
-        Box::pin(async {})
     }
 }
 

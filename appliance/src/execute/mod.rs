@@ -19,7 +19,7 @@ use nix_compat::nix_daemon::{BuildMode, BuildResult, Field, StderrMessage};
 
 pub use link::{CONTROL_COMMAND, Channel, Link, LinkError, Process, WORKER_COMMAND};
 pub use local::{BuildSettings, LocalNix};
-pub use peer::{Forget, Peer};
+pub use peer::Peer;
 pub use queries::{Queries, QueryError};
 pub use second::{SecondError, SecondStore};
 
@@ -123,13 +123,11 @@ pub enum Verdict {
     Lost(String),
 }
 
-/// Something that runs jobs. Dropping the future of a run ends the run.
+/// Something that runs jobs. Dropping the future of a run ends the run; another node has to be told,
+/// too, since jobs there outlive their clients.
 pub trait Execute: Send + Sync {
     /// Runs a job to its end.
     fn run<'a>(&'a self, order: Order, report: &'a mut dyn Report) -> BoxFuture<'a, Verdict>;
-
-    /// Tells that the job of a dropped run is not wanted any more, where dropping does not say so.
-    fn forget<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()>;
 }
 
 /// Tells a report what a nix-daemon says during a build.

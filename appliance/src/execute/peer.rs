@@ -20,15 +20,12 @@ use super::{
     ship::{self, ShipError},
 };
 use crate::{
-    model::{JobKey, Payload, Site, first_line},
+    model::{Payload, Site, first_line},
     queue::roots::Roots,
 };
 
 /// How often inputs are sent again when the board lost them before it accepted the job.
 const SHIPMENTS: u32 = 3;
-
-/// How a board is told that nobody wants a job any more.
-pub type Forget = dyn Fn(&JobKey) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// A board as an executor.
 pub struct Peer {
@@ -42,8 +39,6 @@ pub struct Peer {
     pub substitute: bool,
     /// Where outputs are held that are wanted here, until they are fetched.
     pub roots: Roots,
-    /// Tells the board that a job is not wanted.
-    pub forget: Arc<Forget>,
 }
 
 impl Execute for Peer {
@@ -65,10 +60,6 @@ impl Execute for Peer {
                 verdict => verdict,
             }
         })
-    }
-
-    fn forget<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
-        (self.forget)(key)
     }
 }
 

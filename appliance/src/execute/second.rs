@@ -211,7 +211,6 @@ mod tests {
             socket: folder.path().join("no-daemon"),
             substitute: false,
             roots: Roots::open(&folder.path().join("roots"), "/nix/store".as_ref()).unwrap(),
-            forget: Arc::new(|_| Box::pin(async {})),
         };
         let key = JobKey {
             drv_path: path("hello.drv"),

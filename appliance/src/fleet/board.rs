@@ -1,6 +1,7 @@
 //! One board: where it was seen, the connection to it, and what it says of itself.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 use board_support::Announcement;
 use ssh_key::PublicKey;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     sync::{mpsc, watch},
     time::timeout,
 };
@@ -30,6 +31,9 @@ const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(20);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// More jobs than any board says it has; what says more is a defect, and must not overflow.
 const MAX_JOBS: u32 = 1 << 20;
+/// Jobs that a board is told of when it is back; the oldest of more end there by themselves, some
+/// time after their last client has gone.
+const MAX_UNWANTED: usize = 1000;
 /// Pauses between attempts to reach a board that is announced: doubling, from one to the other.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
@@ -66,6 +70,8 @@ struct State {
     reason: String,
     link: Option<Arc<Link>>,
     requests: Option<mpsc::Sender<ControlRequest>>,
+    /// Jobs that it has and nobody wants, which it could not be told of while it was away.
+    unwanted: VecDeque<String>,
 }
 
 impl State {
@@ -91,7 +97,15 @@ impl Board {
     pub(super) fn new(view: NodeView, proven: bool) -> Self {
         let id = view.id.clone();
         let reason = "it has not been seen since this daemon started".to_owned();
-        let state = State { view, proven, reach: Reach::Away, reason, link: None, requests: None };
+        let state = State {
+            view,
+            proven,
+            reach: Reach::Away,
+            reason,
+            link: None,
+            requests: None,
+            unwanted: VecDeque::new(),
+        };
         Self { id, state: Mutex::new(state), sight: watch::Sender::new(None) }
     }
 
@@ -164,6 +178,23 @@ impl Board {
             }
             mpsc::error::TrySendError::Closed(_) => away(),
         })
+    }
+
+    /// Tells the board that a job there is not wanted any more: now, or before it is given anything
+    /// when it is back.
+    pub(crate) fn forget(&self, job: String) {
+        if self.ask(ControlRequest::Cancel(job.clone())).is_ok() {
+            return;
+        }
+        let mut state = self.state();
+        if state.unwanted.len() == MAX_UNWANTED {
+            state.unwanted.pop_front();
+        }
+        state.unwanted.push_back(job);
+    }
+
+    fn next_unwanted(&self) -> Option<ControlRequest> {
+        self.state().unwanted.pop_front().map(ControlRequest::Cancel)
     }
 
     /// Keeps the board connected as long as it is seen. Ends when it is not seen any more and has
@@ -275,6 +306,11 @@ impl Board {
                     }
                     Ok(Ok(_)) => match self.described(&line) {
                         Ok(view) => {
+                            while let Some(request) = self.next_unwanted() {
+                                if let Err(why) = send(&mut stdin, &request).await {
+                                    return why;
+                                }
+                            }
                             self.up(context, view, &link, &requests);
                             up = true;
                             line.clear();
@@ -284,12 +320,8 @@ impl Board {
                 },
                 request = asked.recv() => {
                     let Some(request) = request else { continue };
-                    let Ok(mut text) = serde_json::to_vec(&request) else { continue };
-                    text.push(b'\n');
-                    match timeout(WRITE_TIMEOUT, stdin.write_all(&text)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => return format!("the connection was lost: {error}"),
-                        Err(_) => return "it does not take requests any more".to_owned(),
+                    if let Err(why) = send(&mut stdin, &request).await {
+                        return why;
                     }
                 }
             }
@@ -362,5 +394,19 @@ pub(super) fn address_text(address: std::net::SocketAddr) -> String {
             format!("{}%{}", v6.ip(), v6.scope_id())
         }
         other => other.ip().to_string(),
+    }
+}
+
+/// Sends a request to a board; an error is why it is away now.
+async fn send(
+    stdin: &mut (impl AsyncWrite + Unpin),
+    request: &ControlRequest,
+) -> Result<(), String> {
+    let mut text = serde_json::to_vec(request).map_err(|error| error.to_string())?;
+    text.push(b'\n');
+    match timeout(WRITE_TIMEOUT, stdin.write_all(&text)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("the connection was lost: {error}")),
+        Err(_) => Err("it does not take requests any more".to_owned()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::{
-    execute::Stage,
+    execute::{Stage, Verdict},
     model::Emulation,
     place::{Health, NodeFacts, Policy},
 };
@@ -31,6 +31,22 @@ async fn without_native_hardware_a_job_is_emulated_and_why_says_so() {
     let why = rig.dispatcher.why(run.id().as_str()).unwrap();
     let notes: Vec<_> = why.notes.iter().map(|(_, text)| text.as_str()).collect();
     assert!(notes.iter().any(|note| note.contains("arm emulates riscv64-linux")), "{notes:?}");
+    run.succeeds();
+    assert!(alice.result().await.is_success());
+}
+
+#[tokio::test]
+async fn a_job_that_a_native_node_lost_once_is_not_emulated_while_it_is_there_but_is_after_more() {
+    let mut rig = Rig::policy(FALLBACK);
+    rig.nodes(vec![emulator("arm"), board("riscv")]);
+    let mut alice = rig.submit("hello").await;
+    for node in ["riscv", "riscv"] {
+        let run = rig.run().await;
+        assert_eq!(rig.view(&run.id()).node.as_deref(), Some(node));
+        run.ends(Verdict::Lost("the connection was lost".to_owned()));
+    }
+    let run = rig.run().await;
+    assert_eq!(rig.view(&run.id()).node.as_deref(), Some("arm"));
     run.succeeds();
     assert!(alice.result().await.is_success());
 }

@@ -152,11 +152,6 @@ impl Execute for Hands {
             }
         })
     }
-
-    fn forget<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
-        self.forgotten.lock().unwrap().push(key.id());
-        Box::pin(async {})
-    }
 }
 
 /// The nodes and the store, as the test says.
@@ -181,6 +176,10 @@ impl Nodes for Shared {
         there.then(|| Arc::new(Shared(self.0.clone())) as Arc<dyn Execute>)
     }
 
+    fn forget(&self, _: &str, key: &JobKey) {
+        self.0.hands.forgotten.lock().unwrap().push(key.id());
+    }
+
     fn is_here(&self, node: &str) -> bool {
         self.facts().iter().any(|facts| facts.here && facts.id == node)
     }
@@ -193,10 +192,6 @@ impl Nodes for Shared {
 impl Execute for Shared {
     fn run<'a>(&'a self, order: Order, report: &'a mut dyn Report) -> BoxFuture<'a, Verdict> {
         self.0.hands.run(order, report)
-    }
-
-    fn forget<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
-        self.0.hands.forget(key)
     }
 }
 
