@@ -179,7 +179,10 @@ impl<'a, B: Builds> Jobs<'a, B> {
                 }
             };
             if let (Some(id), false) = (&ended.id, step.wanted) {
-                self.builds.fetched(id).await;
+                // Unless somebody else is about to fetch it.
+                if !unfetched.expects(id) {
+                    self.builds.fetched(id).await;
+                }
                 results.push(ended.result);
             } else {
                 results.push(unfetched.expect_of(ended, step.outputs));
