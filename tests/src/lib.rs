@@ -62,4 +62,4 @@ pub use processes::{Memory, ProcessInfo};
 pub use root::{Release, target_folder};
 pub use rustix::process::Signal;
 pub use service::{Ready, Service};
-pub use spec::{Addressing, Disk, HostSpec};
+pub use spec::{Addressing, Disk, HostSpec, runs_foreign_programs};

@@ -54,6 +54,16 @@ impl Foreign {
     }
 }
 
+/// Whether hosts of this machine can run programs of other architectures: from Linux 6.7 on, which
+/// keeps binfmt_misc apart for each user namespace.
+#[must_use]
+pub fn runs_foreign_programs() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 7)
+}
+
 /// The architectures of systems: `riscv64` of `riscv64-linux`.
 fn architectures<const N: usize>(systems: [&str; N]) -> Vec<String> {
     systems.iter().map(|system| system.trim_end_matches("-linux").to_owned()).collect()

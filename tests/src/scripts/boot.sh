@@ -110,7 +110,10 @@ host() {
 # Mounts binfmt_misc at a folder, and has programs of the other architectures run by qemu-user, as
 # Debian's package registers it.
 register() {
-  mount -t binfmt_misc binfmt_misc "$1"
+  if ! mount -t binfmt_misc binfmt_misc "$1"; then
+    echo "$name: hosts that run foreign programs need Linux 6.7 or later, this is $(uname -r)" >&2
+    exit 1
+  fi
   for architecture in $architectures; do
     cat "/usr/share/qemu/binfmt.d/qemu-$architecture.conf" >"$1/register"
   done

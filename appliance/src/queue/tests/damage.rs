@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use proptest::prelude::*;
+use rustix::thread::{Timespec, nanosleep};
 use tokio::runtime;
 
 use super::*;
@@ -168,15 +169,28 @@ async fn damaged_databases_are_kept_beside_each_other() {
     }
 }
 
+/// The database behind the queue's back. A child of another test, between fork and exec, may hold its
+/// lock for a moment.
+fn raw(path: &Path) -> sled::Db {
+    let config = sled::Config::new().path(path).flush_every_ms(None);
+    for _ in 0..100 {
+        if let Ok(db) = config.open() {
+            return db;
+        }
+        drop(nanosleep(&Timespec { tv_sec: 0, tv_nsec: 20_000_000 }));
+    }
+    config.open().unwrap()
+}
+
 /// Writes to the trees behind the queue's back.
 fn meddle(path: &Path, tree: &str, key: &[u8], value: &[u8]) {
-    let db = sled::Config::new().path(path).flush_every_ms(None).open().unwrap();
+    let db = raw(path);
     db.open_tree(tree).unwrap().insert(key, value).unwrap();
     db.flush().unwrap();
 }
 
 fn read_raw(path: &Path, tree: &str, key: &[u8]) -> Option<Vec<u8>> {
-    let db = sled::Config::new().path(path).flush_every_ms(None).open().unwrap();
+    let db = raw(path);
     db.open_tree(tree).unwrap().get(key).unwrap().map(|value| value.to_vec())
 }
 
@@ -228,7 +242,7 @@ async fn a_job_without_its_derivation_is_failed_and_an_orphan_removed() {
     queue.accept(&job(2), &payload(2, 20_000)).await.unwrap();
     queue.close().await.unwrap();
     {
-        let db = sled::Config::new().path(&path).flush_every_ms(None).open().unwrap();
+        let db = raw(&path);
         let second = db.open_tree("payloads").unwrap().iter().keys().nth(1).unwrap().unwrap();
         db.open_tree("payloads").unwrap().remove(second).unwrap();
         db.flush().unwrap();
