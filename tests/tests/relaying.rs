@@ -121,13 +121,25 @@ fn floating_outputs_come_with_what_they_realise() -> Result<()> {
             .attr("outputHashMode", "\"recursive\"")
             .attr("outputHashAlgo", "\"sha256\"")
     };
-    let early = floating(Drv::new("early", FOREIGN, "echo early >$out"));
-    let late = Drv::new("late", SYSTEM, "cat $early >$out; echo late >>$out");
-    let late = floating(late.attr("early", &early.expr()));
-    let built = build(&stock, &late.expr(), "ssh-ng")?.run()?.ok()?;
-    assert_eq!(stock.read(built.stdout.trim())?, "early\nlate\n");
-    assert!(nodes_of(&front, "early")?.iter().all(|node| node.starts_with("far-")));
-    assert_eq!(nodes_of(&front, "late")?, ["front"]);
+    let late = |salt: &str| {
+        let tool = Drv::new("tool", SYSTEM, "echo tool >$out").salt(salt);
+        let early = Drv::new("early", FOREIGN, "cat $tool >$out; echo early >>$out");
+        let early = floating(early.attr("tool", &tool.expr()));
+        let late = Drv::new("late", SYSTEM, "cat $early >$out; echo late >>$out");
+        floating(late.attr("early", &early.expr())).expr()
+    };
+    let content = "tool\nearly\nlate\n";
+    let built = build(&stock, &late("as a builder"), "ssh-ng")?.run()?.ok()?;
+    assert_eq!(stock.read(built.stdout.trim())?, content);
+    let nodes = |name: &str| nodes_of(&front, name);
+    assert!(nodes("early")?.iter().all(|node| node.starts_with("far-")));
+    assert_eq!(nodes("late")?, ["front"]);
+
+    // The board's own nix-daemon looks up there what the peer's has realised.
+    let options = ["--store", STORE, "--eval-store", "auto"];
+    let built = Nix::Build.command(&stock, &late("as a store"), &options)?.run()?.ok()?;
+    assert_eq!(front.read(built.stdout.trim())?, content);
+    assert_eq!((nodes("early")?.len(), nodes("late")?.len()), (2, 2));
     Ok(())
 }
 

@@ -128,3 +128,26 @@ fn a_build_that_is_cancelled_or_whose_daemon_is_killed_ends_and_leaves_nothing_b
     let left = "find /var/lib/roost/emulation/nix/store -name '*.chroot' | wc -l";
     lan.wait_until(SOON, "nothing is left of them", || ws.check(left).is_ok_and(|n| n == "0"))
 }
+
+#[test]
+fn where_systemd_starts_its_nix_daemon_that_one_is_used() -> Result<()> {
+    let lan = Lan::new()?;
+    let spec = lan.host("ws").emulates([RISCV]).nix_conf("extra-platforms =");
+    let spec = spec.nix_conf("builders = @/run/roost/machines");
+    let ws = roost::workstation(spec, "emulate_here = true\n")?.start()?;
+    // As the units do: a process for each connection, which is its standard input and output.
+    let _socket = ws.spawn(
+        "systemd-socket-activate --accept --inetd --listen=/run/roost-emulation.sock \
+         --setenv=PATH --setenv='NIX_REMOTE=local?root=/var/lib/roost/emulation' \
+         nix-daemon --stdio 2>/root/activated",
+    )?;
+    lan.wait_until(SOON, "the socket is there", || {
+        ws.sh("test -S /run/roost-emulation.sock").is_ok_and(|test| test.success())
+    })?;
+    fleet::join(&lan, &ws, &[])?;
+    let path = build(&ws, "here")?.ok()?.stdout.trim().to_owned();
+    assert_eq!(ws.read(&path)?, foreign::output(RISCV));
+    let activated = ws.read("/root/activated")?;
+    assert!(activated.contains("Connection from"), "{activated}");
+    Ok(())
+}

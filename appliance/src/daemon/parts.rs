@@ -111,18 +111,8 @@ impl Parts {
             },
             policy: policies(config.placement.clone()),
         });
-        let places = Places {
-            machines: names::MACHINES_FILE.into(),
-            connect_dir: names::CONNECT_DIR.into(),
-            program: std::env::current_exe().map_err(system("find this program's own file"))?,
-            mem_mib: view.mem_mib,
-            own: emulation.iter().map(|emulation| emulation.view.clone()).collect(),
-            max_jobs: config.workstation.max_jobs_per_line,
-            emulates: Arc::new({
-                let placement = config.placement.clone();
-                move |system| placement.emulation(system) != Emulation::Never
-            }),
-        };
+        let own = emulation.iter().map(|emulation| emulation.view.clone()).collect();
+        let places = places(&config, view.mem_mib, own)?;
         Ok(Self { config, view, here, fleet, emulation, places, dispatcher, logs, socket, queries })
     }
 
@@ -149,6 +139,20 @@ impl Parts {
         };
         Ok(Some(service))
     }
+}
+
+/// Where stock Nix finds its builder; `own` are nodes beside the boards.
+fn places(config: &Config, mem_mib: u64, own: Vec<NodeView>) -> Result<Places, DaemonError> {
+    let placement = config.placement.clone();
+    Ok(Places {
+        machines: names::MACHINES_FILE.into(),
+        connect_dir: names::CONNECT_DIR.into(),
+        program: std::env::current_exe().map_err(system("find this program's own file"))?,
+        mem_mib,
+        own,
+        max_jobs: config.workstation.max_jobs_per_line,
+        emulates: Arc::new(move |system| placement.emulation(system) != Emulation::Never),
+    })
 }
 
 fn policies(placement: Placement) -> Policies {

@@ -121,12 +121,17 @@ impl<'a, B: Builds> Jobs<'a, B> {
             }
             let step = &self.steps[index];
             if waits && step.waits_for.iter().all(|other| self.is_ended(*other)) {
-                return (self.running.len() < MAX_AT_ONCE).then_some(index);
+                return (self.underway() < MAX_AT_ONCE).then_some(index);
             }
             index += 1;
         }
         self.stirred = false;
         None
+    }
+
+    /// Jobs in the queue.
+    fn underway(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step.state, State::Running(_))).count()
     }
 
     fn is_ended(&self, index: usize) -> bool {
@@ -141,7 +146,8 @@ impl<'a, B: Builds> Jobs<'a, B> {
         (!result.is_success()).then(|| format!("its dependency {} failed: {why}", step.name))
     }
 
-    /// Submits a step. A refusal counts as its end.
+    /// Submits a step. A refusal counts as its end, unless it is for want of room that other steps
+    /// will make.
     async fn submit(&mut self, index: usize) {
         let State::Waiting(submission) = &self.steps[index].state else { return };
         self.steps[index].state = match self.builds.submit((**submission).clone()).await {
@@ -152,6 +158,10 @@ impl<'a, B: Builds> Jobs<'a, B> {
             // No answer but the end of the connection, which is near: another node then knows
             // that it lost us, and asks again, where any result would end the job.
             Err(Refusal::Stopping) => std::future::pending().await,
+            Err(Refusal::Full { .. }) if self.underway() > 0 => {
+                self.stirred = false;
+                return;
+            }
             Err(refusal) => {
                 State::Ended(Ended { id: None, result: transient(&refusal.to_string()) })
             }
@@ -179,7 +189,10 @@ impl<'a, B: Builds> Jobs<'a, B> {
                 }
             };
             if let (Some(id), false) = (&ended.id, step.wanted) {
-                self.builds.fetched(id).await;
+                // Unless somebody else is about to fetch it.
+                if !unfetched.expects(id) {
+                    self.builds.fetched(id).await;
+                }
                 results.push(ended.result);
             } else {
                 results.push(unfetched.expect_of(ended, step.outputs));
@@ -232,7 +245,10 @@ impl futures_util::Stream for Events {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
 
     use tokio::time::timeout;
 
@@ -270,6 +286,38 @@ mod tests {
         let full = Asked::refusing(Refusal::Full { held: 7 });
         let results = settle(Jobs::new(&full, vec![order("a").into()])).await;
         assert_eq!(results[0].status, BuildStatus::TransientFailure);
+    }
+
+    /// A queue for one job.
+    #[derive(Clone)]
+    struct Narrow(Asked, Arc<Mutex<Vec<mpsc::Sender<JobEvent>>>>);
+
+    impl Builds for Narrow {
+        async fn submit(&self, submission: Submission) -> Result<Ticket, Refusal> {
+            let mut held = self.1.lock().unwrap();
+            // It has ended when that was heard.
+            held.retain(|events| events.capacity() == 0);
+            if !held.is_empty() {
+                return Err(Refusal::Full { held: held.len() });
+            }
+            let (sender, events) = mpsc::channel(1);
+            sender.try_send(JobEvent::Finished(Box::new(result(BuildStatus::Built)))).unwrap();
+            held.push(sender);
+            Ok(Ticket { id: submission.key.id(), events })
+        }
+
+        async fn fetched(&self, id: &JobId) {
+            self.0.fetched(id).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_waited_for_while_jobs_of_the_same_client_are_in_it() {
+        let (asked, _calls) = Asked::new();
+        let narrow = Narrow(asked, Arc::default());
+        let steps = ["a", "b", "c"].map(|name| order(name).into()).to_vec();
+        let results = soon(settle(Jobs::new(&narrow, steps))).await;
+        assert!(results.iter().all(BuildResult::is_success), "{results:?}");
     }
 
     #[tokio::test]

@@ -49,6 +49,11 @@ impl Unfetched {
         result
     }
 
+    /// Whether outputs of a job are expected to be fetched.
+    pub(super) fn expects(&self, id: &JobId) -> bool {
+        self.jobs().iter().any(|(known, _)| known == id)
+    }
+
     /// Whether a job waits for this output to be fetched.
     pub(super) fn awaits(&self, path: &StorePath) -> bool {
         self.jobs().iter().any(|(_, outputs)| outputs.contains(path))
@@ -84,11 +89,14 @@ mod tests {
         unfetched.expect(two.clone(), [path("b")].into());
         unfetched.expect("2123456789abcdfg".parse().unwrap(), BTreeSet::new());
         assert!(unfetched.awaits(&path("a")) && !unfetched.awaits(&path("c")));
+        assert!(unfetched.expects(&one));
         assert_eq!(unfetched.fetched(&path("c")), []);
         assert_eq!(unfetched.fetched(&path("b")), [two]);
         assert_eq!(unfetched.fetched(&path("b")), []);
         assert!(unfetched.clone().awaits(&path("a")), "whichever session asks");
-        assert_eq!(unfetched.fetched(&path("a")), [one]);
+        let complete = unfetched.fetched(&path("a"));
+        assert_eq!(complete, [one]);
+        assert!(!unfetched.expects(&complete[0]));
         assert!(!unfetched.awaits(&path("a")));
     }
 }
