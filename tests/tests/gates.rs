@@ -135,6 +135,8 @@ fn a_board_without_room_starts_nothing_until_there_is_some() -> Result<()> {
     let hosts = pair(&lan, Disk::Memory(256), "\n[queue]\nmin_free_mib = 64\n")?;
     let [ws, board] = &hosts;
     board.fill_disk()?;
+    // Enough for inputs to arrive, and too little for a build.
+    board.check("truncate -s -32M /var/tmp/ballast")?;
     let mut build = fleet::build(ws, "a")?;
     let full = |job: &fleet::Job| job.reason.contains("MiB") && job.reason.contains("board");
     fleet::wait_job(&lan, ws, "a", "waiting for room", full)?;
