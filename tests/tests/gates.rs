@@ -131,12 +131,24 @@ fn with_little_memory_a_board_builds_one_after_the_other() -> Result<()> {
 
 #[test]
 fn a_board_without_room_starts_nothing_until_there_is_some() -> Result<()> {
+    // Enough for inputs to arrive, and too little for a build.
+    without_room(Some("truncate -s -32M /var/tmp/ballast"))
+}
+
+#[test]
+fn an_idle_board_that_cannot_take_a_single_input_says_that_its_disk_is_full() -> Result<()> {
+    without_room(None)
+}
+
+/// A board whose disk is full but for what a command gives back.
+fn without_room(give_back: Option<&str>) -> Result<()> {
     let lan = Lan::new()?;
     let hosts = pair(&lan, Disk::Memory(256), "\n[queue]\nmin_free_mib = 64\n")?;
     let [ws, board] = &hosts;
     board.fill_disk()?;
-    // Enough for inputs to arrive, and too little for a build.
-    board.check("truncate -s -32M /var/tmp/ballast")?;
+    if let Some(command) = give_back {
+        board.check(command)?;
+    }
     let mut build = fleet::build(ws, "a")?;
     let full = |job: &fleet::Job| job.reason.contains("MiB") && job.reason.contains("board");
     fleet::wait_job(&lan, ws, "a", "waiting for room", full)?;

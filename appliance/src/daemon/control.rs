@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tracing::{info, warn};
 
 use super::{
@@ -34,6 +34,8 @@ struct Inner {
     fleet: Option<Fleet>,
     logs: Logs,
     view: watch::Sender<NodeView>,
+    /// Somebody has come who may want builds.
+    visited: Notify,
 }
 
 impl Control {
@@ -44,6 +46,7 @@ impl Control {
             fleet: parts.fleet.clone(),
             logs: parts.logs.clone(),
             view: watch::Sender::new(parts.view.clone()),
+            visited: Notify::new(),
         }))
     }
 
@@ -129,12 +132,21 @@ impl Control {
                 self.0.dispatcher.nodes_changed();
             }
             if known == Standing::default() && self.0.dispatcher.counts() == (0, 0) {
-                // A change that was missed is a change, too.
-                drop(changes.recv().await);
+                tokio::select! {
+                    // A change that was missed is a change, too.
+                    _ = changes.recv() => {}
+                    () = self.0.visited.notified() => {}
+                }
             } else {
                 tokio::time::sleep(HEALTH_INTERVAL).await;
             }
         }
+    }
+
+    /// Has this node's health looked at because somebody has come: inputs that a full disk does not
+    /// take never become a job.
+    pub(super) fn visited(&self) {
+        self.0.visited.notify_one();
     }
 
     fn refresh(&self) {
@@ -142,8 +154,19 @@ impl Control {
         let here = self.0.here.as_ref();
         let draining = here.is_some_and(|here| here.draining.load(Ordering::Relaxed));
         let Standing { paused, trouble } = here.map(|here| here.standing()).unwrap_or_default();
+        // In whole degrees: who watches need not hear of every tenth.
+        let temperature_mc = observe::vitals::temperature_mc("/".as_ref());
+        let temperature_mc = temperature_mc.map(|mc| mc / 1000 * 1000);
         let changed = self.0.view.send_if_modified(|view| {
-            let new = NodeView { running, queued, draining, paused, trouble, ..view.clone() };
+            let new = NodeView {
+                running,
+                queued,
+                draining,
+                paused,
+                trouble,
+                temperature_mc,
+                ..view.clone()
+            };
             let changed = *view != new;
             *view = new;
             changed

@@ -67,7 +67,10 @@ impl Visits {
         match &visit.request {
             Request::Connect { .. } => self.connect(visit).await,
             Request::Serve { command: Command::PeerControl, .. } => self.control(visit).await,
-            Request::Serve { .. } => session::attend(visit, &self.nix, &self.dispatcher).await,
+            Request::Serve { .. } => {
+                self.control.visited();
+                session::attend(visit, &self.nix, &self.dispatcher).await;
+            }
         }
     }
 
