@@ -6,7 +6,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use crate::{
     execute::LocalNix,
@@ -17,6 +20,9 @@ use crate::{
         admission::{Gates, Limits, Load},
     },
 };
+
+/// How long a look at the machine is good for.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// This node as a builder.
 pub(super) struct Here {
@@ -34,8 +40,19 @@ pub(super) struct Here {
     pub(super) limits: Limits,
     /// What is closed by them.
     pub(super) gates: Mutex<Gates>,
+    /// The last look at the machine.
+    pub(super) last: Mutex<Option<Look>>,
     /// What placement was told last of what keeps it from starting builds.
     pub(super) told: Mutex<Standing>,
+}
+
+/// One look at the machine.
+#[derive(Clone)]
+pub(super) struct Look {
+    at: Instant,
+    load: Load,
+    /// Free space for builds, or why it is not known.
+    free_mib: Result<u64, String>,
 }
 
 /// What keeps a node from starting builds, in words; empty if nothing does. The same as long as the
@@ -89,6 +106,20 @@ impl Here {
 
     /// What keeps it from starting builds now.
     pub(super) fn standing(&self) -> Standing {
+        let Look { load, free_mib, .. } = self.look();
+        let load = Load { builds: self.executor.builds.load(Ordering::Relaxed), ..load };
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused = gates.closed(&self.limits, &load).unwrap_or_default();
+        Standing { paused, trouble: self.trouble(free_mib) }
+    }
+
+    /// The machine as it is, or was a moment ago: short jobs follow each other faster than it
+    /// changes.
+    fn look(&self) -> Look {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < LOOK_AGAIN) {
+            return look.clone();
+        }
         let root = Path::new("/");
         let heat = vitals::heat(root);
         let load = Load {
@@ -96,15 +127,21 @@ impl Here {
             passive_mc: heat.and_then(|heat| heat.passive_mc),
             memory_pressure_bp: vitals::memory_pressure(root).map(|it| it.some_avg10_bp),
             available_mib: vitals::available_mib(root).ok(),
-            builds: self.executor.builds.load(Ordering::Relaxed),
+            builds: 0,
         };
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let paused = gates.closed(&self.limits, &load).unwrap_or_default();
-        Standing { paused, trouble: self.trouble() }
+        let free_mib = vitals::space(&self.store).map(|space| space.free_bytes >> 20);
+        let free_mib = free_mib.map_err(|error| error.to_string());
+        last.insert(Look { at: Instant::now(), load, free_mib }).clone()
     }
 
-    fn trouble(&self) -> String {
-        match vitals::space(&self.store).map(|space| space.free_bytes >> 20) {
+    /// The zone that is closest to slowing the machine down, in whole degrees: who watches need not
+    /// hear of every tenth.
+    pub(super) fn temperature_mc(&self) -> Option<i32> {
+        self.look().load.temperature_mc.map(|mc| mc / 1000 * 1000)
+    }
+
+    fn trouble(&self, free_mib: Result<u64, String>) -> String {
+        match free_mib {
             Ok(free_mib) if free_mib < self.min_free_mib => format!(
                 "less than {} MiB are free on {} (queue.min_free_mib); `nix-collect-garbage` there \
                  may help",
@@ -112,7 +149,7 @@ impl Here {
                 self.store.display(),
             ),
             Ok(_) => self.executor.trouble(),
-            Err(error) => error.to_string(),
+            Err(why) => why,
         }
     }
 }

@@ -154,9 +154,7 @@ impl Control {
         let here = self.0.here.as_ref();
         let draining = here.is_some_and(|here| here.draining.load(Ordering::Relaxed));
         let Standing { paused, trouble } = here.map(|here| here.standing()).unwrap_or_default();
-        // In whole degrees: who watches need not hear of every tenth.
-        let temperature_mc = observe::vitals::temperature_mc("/".as_ref());
-        let temperature_mc = temperature_mc.map(|mc| mc / 1000 * 1000);
+        let temperature_mc = here.and_then(|here| here.temperature_mc());
         let changed = self.0.view.send_if_modified(|view| {
             let new = NodeView {
                 running,

@@ -236,6 +236,7 @@ fn builder(
             min_memory_mib: config.admission.min_memory_mib,
         },
         gates: Mutex::default(),
+        last: Mutex::default(),
         told: Mutex::default(),
     })
 }
