@@ -72,8 +72,15 @@ impl Dispatcher {
         }
         count_assigned(&state, &mut facts);
         let mut round = Round { now, starts: Vec::new(), actions: Vec::new(), deadline: None };
-        let mut order: Vec<_> =
-            state.jobs.iter().map(|(id, live)| (live.turn, id.clone())).collect();
+        // Those that have ended are many, and have nothing to wait for but their outputs' release.
+        let mut order = Vec::new();
+        for (id, live) in &state.jobs {
+            if live.is_done() {
+                self.deadlines(live, &mut round);
+            } else {
+                order.push((live.turn, id.clone()));
+            }
+        }
         order.sort_unstable();
         let mut decided = Decided::new();
         let mut ahead: HashMap<String, usize> = HashMap::new();
