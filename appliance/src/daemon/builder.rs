@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a look at the machine is good for.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// This node as a builder.
 pub(super) struct Here {
