@@ -18,7 +18,7 @@ use crate::{
 const FEED_DEPTH: usize = 64;
 
 /// Jobs whose payloads are kept in memory until they start, so that a start need not wait for the
-/// queue's disk: more than a board builds at once, and a few MiB at most.
+/// queue's disk: more than a board builds at once. Most derivations are a few KiB.
 const PAYLOADS_AT_HAND: usize = 32;
 
 /// What to do with a submission, decided under the lock.

@@ -1,6 +1,8 @@
 //! How long builds of a package took: read from the records of the jobs that have ended.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
+
+use nix_compat::nix_daemon::BuildStatus;
 
 use super::State;
 use crate::{
@@ -8,22 +10,39 @@ use crate::{
     place::Times,
 };
 
-/// The medians for other builds of the same package for the same system.
-pub(super) fn times(state: &State, job: &Job) -> Times {
-    let package = package(&job.name);
-    let alike = |other: &&Job| other.system == job.system && self::package(&other.name) == package;
-    let ended: Vec<&Job> = state.jobs.values().map(|live| &live.job).filter(alike).collect();
-    let median = |how: How| {
-        let built = ended.iter().filter(|job| job.how == how && succeeded(job));
-        let mut all: Vec<u64> = built.filter_map(|job| job.build_ms).collect();
-        all.sort_unstable();
-        all.get(all.len() / 2).copied().map(Duration::from_millis)
-    };
-    Times { native: median(How::Native), emulated: median(How::Emulated) }
+/// What was found out in one round of placement, by system and package.
+#[derive(Default)]
+pub(super) struct History(HashMap<(String, String), Times>);
+
+impl History {
+    /// The medians for builds of the same package for the same system.
+    pub(super) fn times(&mut self, state: &State, job: &Job) -> Times {
+        let key = (job.system.clone(), package(&job.name).to_owned());
+        *self.0.entry(key).or_insert_with_key(|(system, package)| times(state, system, package))
+    }
 }
 
-fn succeeded(job: &Job) -> bool {
-    matches!(&job.state, JobState::Done { result, .. } if result.is_success())
+fn times(state: &State, system: &str, package: &str) -> Times {
+    let (mut native, mut emulated) = (Vec::new(), Vec::new());
+    for job in state.jobs.values().map(|live| &live.job).filter(|job| was_built(job)) {
+        if job.system == system && self::package(&job.name) == package {
+            match job.how {
+                How::Native => native.extend(job.build_ms),
+                How::Emulated => emulated.extend(job.build_ms),
+            }
+        }
+    }
+    Times { native: median(native), emulated: median(emulated) }
+}
+
+fn median(mut all_ms: Vec<u64>) -> Option<Duration> {
+    all_ms.sort_unstable();
+    all_ms.get(all_ms.len() / 2).copied().map(Duration::from_millis)
+}
+
+/// Whether it was really built: not substituted, and not there already.
+fn was_built(job: &Job) -> bool {
+    matches!(&job.state, JobState::Done { result, .. } if result.status == BuildStatus::Built)
 }
 
 /// A derivation's name without its version, which begins after the first dash that no letter

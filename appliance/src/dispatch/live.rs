@@ -34,7 +34,7 @@ pub(super) struct Live {
     pub(super) unwanted: bool,
     /// Since when no node has taken it, because those that could build it are away or lose it.
     pub(super) stranded: Option<Instant>,
-    /// Since when it waits to be placed, or runs.
+    /// When it was accepted, or came back from a node without a result.
     pub(super) since: Instant,
     /// Since when it builds.
     pub(super) building: Option<Instant>,
@@ -82,7 +82,7 @@ impl Live {
         }
     }
 
-    /// How long it has waited to be placed, or been where it is.
+    /// How long it has waited since it was accepted or came back.
     pub(super) fn waited(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
     }

@@ -37,6 +37,7 @@ impl Dispatcher {
             return false;
         }
         live.building = None;
+        live.since = round.now;
         if let Some(at) = facts.iter_mut().find(|at| at.id == node) {
             at.assigned = at.assigned.saturating_sub(1);
             at.busy = at.busy.saturating_sub(1);

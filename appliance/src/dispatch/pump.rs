@@ -9,7 +9,7 @@ use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Dispatcher, Live, State, history, live::Progress, now_s, run::Ending};
+use super::{Dispatcher, Live, State, history::History, live::Progress, now_s, run::Ending};
 use crate::{
     execute::Stage,
     model::{Emulation, How, Job, JobId, JobKey, JobState, Outputs, Site},
@@ -85,8 +85,9 @@ impl Dispatcher {
         let mut decided = Decided::new();
         let mut ahead: HashMap<String, usize> = HashMap::new();
         let mut movable = Vec::new();
+        let mut history = History::default();
         for (_, id) in order {
-            let times = self.times(&state, &id);
+            let times = self.times(&mut history, &state, &id);
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             if self.deadlines(live, &mut round) {
                 continue;
@@ -101,7 +102,7 @@ impl Dispatcher {
         }
         // Afterwards: a slot that a waiting job takes is no reason to move another one.
         for id in movable {
-            let times = self.times(&state, &id);
+            let times = self.times(&mut history, &state, &id);
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             let job = live.job.clone();
             let job = self.job_facts(&job, times, live.waited(now));
@@ -113,12 +114,11 @@ impl Dispatcher {
     }
 
     /// How long builds like a job's took, where that may change its place.
-    fn times(&self, state: &State, id: &JobId) -> Times {
+    fn times(&self, history: &mut History, state: &State, id: &JobId) -> Times {
         let job = state.jobs.get(id).map(|live| &live.job);
-        let open = job.filter(|job| !matches!(job.state, JobState::Done { .. }));
         let asked =
-            open.filter(|job| (self.0.policy)(&job.system).emulation == Emulation::WhenFaster);
-        asked.map_or_else(Times::default, |job| history::times(state, job))
+            job.filter(|job| (self.0.policy)(&job.system).emulation == Emulation::WhenFaster);
+        asked.map_or_else(Times::default, |job| history.times(state, job))
     }
 
     fn job_facts<'a>(&self, job: &'a Job, times: Times, waited: Duration) -> JobFacts<'a> {
@@ -230,10 +230,13 @@ impl Dispatcher {
         } else {
             live.stranded = None;
         }
+        // A long queue is told in round numbers: each change is a message to each client.
         let place = match ahead {
             0 => "next in line".to_owned(),
             1 => "1 job is before it".to_owned(),
-            n => format!("{n} jobs are before it"),
+            n @ 2..=10 => format!("{n} jobs are before it"),
+            n @ 11..=100 => format!("more than {} jobs are before it", (n - 1) / 10 * 10),
+            n => format!("more than {} jobs are before it", (n - 1) / 100 * 100),
         };
         if live.job.notes.last().is_none_or(|note| note.text != reason) {
             live.job.note(now_s(), reason);

@@ -7,12 +7,13 @@ use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use tracing::{info, warn};
 
-use super::{Dispatcher, live::Progress, now_s};
+use super::{Dispatcher, Live, live::Progress, now_s};
 use crate::{
     execute::{Execute, Order, Report, Stage, Verdict},
     model::{Change, Job, JobId, JobState, Site},
     queue::{
         Durability,
+        roots::Roots,
         rules::{self, AfterDeath},
     },
 };
@@ -134,6 +135,7 @@ impl Dispatcher {
             live.task = None;
             live.vacated = false;
             live.building = None;
+            live.since = Instant::now();
             let Ok(after) = rule(&mut live.job, now_s(), why) else { return };
             match &live.job.state {
                 JobState::Done { result, .. } => {
@@ -200,6 +202,7 @@ impl Dispatcher {
                 Ending::FromOutside => task.iter().for_each(AbortHandle::abort),
             }
             live.log = None;
+            live.payload = None;
             live.show(Progress::Ended(result));
             (live.job.clone(), node)
         };
@@ -218,19 +221,48 @@ impl Dispatcher {
         }
     }
 
-    /// Forgets the oldest finished jobs beyond the queue's limits.
+    /// Forgets the oldest finished jobs beyond the queue's limits, and the oldest logs beyond theirs.
     async fn prune(&self) {
-        match self.0.queue.prune(now_s()).await {
-            Ok(gone) => {
-                for id in &gone {
-                    self.state().jobs.remove(id);
-                    if let Err(error) = self.0.logs.remove(id) {
-                        warn!("{error}");
-                    }
-                    self.release_roots(id).await;
-                }
+        let gone = match self.0.queue.prune(now_s()).await {
+            Ok(gone) => gone,
+            Err(error) => return warn!("old jobs could not be forgotten: {error}"),
+        };
+        let due = self.0.logs.prune_is_due();
+        if gone.is_empty() && !due {
+            return;
+        }
+        // Who asks for one of them meanwhile waits until nothing of it is left. One that was asked
+        // for again since the queue forgot it is another job.
+        let (_forgotten, watcher) = watch::channel(());
+        let gone: Vec<JobId> = {
+            let mut state = self.state();
+            let old = gone.into_iter().filter(|id| {
+                !state.busy.contains_key(id) && state.jobs.get(id).is_none_or(Live::is_done)
+            });
+            let old: Vec<JobId> = old.collect();
+            for id in &old {
+                state.jobs.remove(id);
+                state.busy.insert(id.clone(), watcher.clone());
             }
-            Err(error) => warn!("old jobs could not be forgotten: {error}"),
+            old
+        };
+        let (logs, ids) = (self.0.logs.clone(), gone.clone());
+        let forget = move |roots: &Roots| {
+            for id in &ids {
+                logs.remove(id).unwrap_or_else(|error| warn!("{error}"));
+                roots.release(id).unwrap_or_else(|error| warn!("{error}"));
+            }
+            if due {
+                logs.prune().map_or_else(|error| warn!("{error}"), drop);
+            }
+            Ok(())
+        };
+        if let Err(error) = self.roots(forget).await {
+            warn!("what old jobs left could not be removed: {error}");
+        }
+        let mut state = self.state();
+        for id in &gone {
+            state.busy.remove(id);
         }
     }
 

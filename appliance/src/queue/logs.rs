@@ -11,7 +11,10 @@ use std::{
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -78,6 +81,8 @@ pub struct Logs {
     dir: PathBuf,
     limits: LogLimits,
     live: Live,
+    /// Bytes of logs that have ended since they were last pruned.
+    unpruned: Arc<AtomicU64>,
 }
 
 impl Logs {
@@ -88,7 +93,9 @@ impl Logs {
     /// [`LogError`] if it cannot be created.
     pub fn open(dir: &Path, limits: LogLimits) -> Result<Self, LogError> {
         fs::create_dir_all(dir).map_err(failed("create", dir))?;
-        Ok(Self { dir: dir.to_owned(), limits, live: Live::default() })
+        // What was left by the last daemon is looked at with the first job that ends.
+        let unpruned = Arc::new(AtomicU64::new(u64::MAX / 2));
+        Ok(Self { dir: dir.to_owned(), limits, live: Live::default(), unpruned })
     }
 
     /// Starts a job's log. The file is made with the first line, so this costs nothing on disk and
@@ -113,6 +120,7 @@ impl Logs {
             sink: Sink::Closed,
             progress,
             live: Arc::clone(&self.live),
+            ended: Arc::clone(&self.unpruned),
         })
     }
 
@@ -149,9 +157,20 @@ impl Logs {
         remove(&self.path(id))
     }
 
+    /// Whether so much has been logged since [`Logs::prune`] that it is worth its walk through the
+    /// folder: a sixteenth of the limit. Counts from anew when it says so.
+    #[must_use]
+    pub fn prune_is_due(&self) -> bool {
+        let due = self.unpruned.load(Ordering::Relaxed) > self.limits.total_bytes / 16;
+        if due {
+            self.unpruned.store(0, Ordering::Relaxed);
+        }
+        due
+    }
+
     /// Removes logs until all together fit [`LogLimits::total_bytes`], those that ended first
     /// first, never one with a writer; returns the bytes freed. Walks the folder, so it blocks:
-    /// call it through `spawn_blocking` when a job ends.
+    /// call it through `spawn_blocking` when [`Logs::prune_is_due`].
     ///
     /// # Errors
     ///
@@ -230,6 +249,8 @@ pub struct LogWriter {
     sink: Sink,
     progress: watch::Sender<Progress>,
     live: Live,
+    /// See [`Logs::prune_is_due`].
+    ended: Arc<AtomicU64>,
 }
 
 impl LogWriter {
@@ -326,6 +347,7 @@ impl Drop for LogWriter {
     fn drop(&mut self) {
         // The log ends here, complete or not; a failure was or is nobody's to hear of.
         let _ = self.flush();
+        self.ended.fetch_add(self.bytes, Ordering::Relaxed);
         let mut live = lock(&self.live);
         // A later writer of the same job may have taken the place.
         if live.get(&self.id).is_some_and(|reader| reader.same_channel(&self.progress.subscribe()))

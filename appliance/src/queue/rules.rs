@@ -144,18 +144,6 @@ pub fn release_outputs(job: &mut Job) -> Result<(), Impossible> {
     }
 }
 
-/// Whether the result means that the outputs are there.
-#[must_use]
-pub fn succeeded(status: BuildStatus) -> bool {
-    matches!(
-        status,
-        BuildStatus::Built
-            | BuildStatus::Substituted
-            | BuildStatus::AlreadyValid
-            | BuildStatus::ResolvesToAlreadyValid
-    )
-}
-
 /// A failure that asking again may cure, in our own words.
 #[must_use]
 pub fn transient(text: &str, at_s: u64) -> BuildResult {
@@ -173,7 +161,7 @@ pub fn transient(text: &str, at_s: u64) -> BuildResult {
 }
 
 fn done(result: BuildResult, node: Option<String>, at_s: u64) -> JobState {
-    let outputs = if succeeded(result.status) { Outputs::Held } else { Outputs::Released };
+    let outputs = if result.is_success() { Outputs::Held } else { Outputs::Released };
     JobState::Done { result: Box::new(result), node, at_s, outputs }
 }
 
