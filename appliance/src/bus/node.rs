@@ -166,8 +166,8 @@ impl<C: NodeControl> Node<C> {
         self.control.node().await.queued
     }
 
-    /// `ready`; `draining` if it was told to begin no more jobs; `paused` if it begins none for the
-    /// moment.
+    /// `ready`; `draining` if it was told to begin no more jobs; `trouble` if it cannot; `paused` if
+    /// it begins none for the moment.
     #[zbus(property)]
     async fn state(&self) -> String {
         state(&self.control.node().await).to_owned()
@@ -224,13 +224,7 @@ fn checked(name: &str) -> Result<&str, ControlError> {
 
 /// The state that people see.
 fn state(node: &NodeView) -> &'static str {
-    if node.draining {
-        "draining"
-    } else if node.paused.is_empty() {
-        "ready"
-    } else {
-        "paused"
-    }
+    node.standing().as_str()
 }
 
 /// Where the object's signals come from.

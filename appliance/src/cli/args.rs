@@ -102,6 +102,7 @@ pub enum Ask {
 A board's state:
   up          connected and used
   draining    connected, and given nothing new
+  trouble     connected, and unable to build: a full disk, no nix-daemon
   paused      connected, and beginning nothing for the moment: heat, memory
   connecting  known, and being connected to
   away        known, and not reachable: its jobs wait for it

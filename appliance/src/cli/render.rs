@@ -3,7 +3,7 @@
 use comfy_table::{ColumnConstraint, Table, presets};
 
 use super::human;
-use crate::model::{BoardView, JobView, NodeView, Reach, Why};
+use crate::model::{BoardView, JobView, NodeView, Reach, Standing, Why};
 
 /// `roost status`: this node, then a line a board.
 #[must_use]
@@ -85,9 +85,10 @@ fn board_row(board: &BoardView) -> Vec<String> {
 /// One word for how a board stands.
 fn state(board: &BoardView) -> &'static str {
     match board.reach {
-        Reach::Up if board.node.draining => "draining",
-        Reach::Up if !board.node.paused.is_empty() => "paused",
-        Reach::Up => "up",
+        Reach::Up => match board.node.standing() {
+            Standing::Ready => "up",
+            other => other.as_str(),
+        },
         Reach::Connecting => "connecting",
         Reach::Away => "away",
         Reach::Pending => "pending",

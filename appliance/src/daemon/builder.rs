@@ -41,18 +41,37 @@ pub(super) struct Here {
     /// What is closed by them.
     pub(super) gates: Mutex<Gates>,
     /// The last look at the machine.
-    pub(super) last: Mutex<Option<Look>>,
+    pub(super) last: Mutex<Fresh<Look>>,
     /// What placement was told last of what keeps it from starting builds.
     pub(super) told: Mutex<Standing>,
+}
+
+/// What was seen a moment ago.
+pub(super) struct Fresh<T>(Option<(Instant, T)>);
+
+impl<T> Default for Fresh<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Clone> Fresh<T> {
+    /// What was seen, or what `look` sees if that is too long ago.
+    pub(super) fn get(&mut self, look: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some((at, seen)) if at.elapsed() < LOOK_AGAIN => seen.clone(),
+            _ => self.0.insert((Instant::now(), look())).1.clone(),
+        }
+    }
 }
 
 /// One look at the machine.
 #[derive(Clone)]
 pub(super) struct Look {
-    at: Instant,
     load: Load,
-    /// Free space for builds, or why it is not known.
-    free_mib: Result<u64, String>,
+    hottest_mc: Option<i32>,
+    /// Whether there is room for builds, or why not.
+    room: Result<(), String>,
 }
 
 /// What keeps a node from starting builds, in words; empty if nothing does. The same as long as the
@@ -67,35 +86,23 @@ pub(super) struct Standing {
 
 impl Here {
     pub(super) fn facts(&self) -> NodeFacts {
-        NodeFacts {
-            id: self.view.id.clone(),
-            name: self.view.name.clone(),
-            here: true,
-            systems: self.view.systems.clone(),
-            emulated: self.view.emulated.clone(),
-            features: self.view.features.clone(),
-            slots: self.view.slots,
-            ahead: 0,
-            assigned: 0,
-            busy: 0,
-            health: self.health(),
-        }
+        let facts = NodeFacts::of(&self.view, self.health());
+        // With little memory the first build starts, and whether a second one does is seen then.
+        let slots = if self.is_short() { facts.slots.min(1) } else { facts.slots };
+        NodeFacts { here: true, slots, ..facts }
     }
 
     fn health(&self) -> Health {
-        if self.draining.load(Ordering::Relaxed) {
-            return Health::Draining;
-        }
         let standing = self.standing();
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&standing);
         let Standing { paused, trouble } = standing;
-        if !trouble.is_empty() {
-            Health::Away(trouble)
-        } else if !paused.is_empty() {
-            Health::Paused(paused)
-        } else {
-            Health::Ready
-        }
+        let draining = self.draining.load(Ordering::Relaxed);
+        Health::of(&NodeView { draining, paused, trouble, ..NodeView::default() })
+    }
+
+    /// Whether there is too little memory for more than one build.
+    fn is_short(&self) -> bool {
+        self.limits.is_short(&self.look().load)
     }
 
     /// Whether placement knows that this keeps it from starting builds. What passed between two
@@ -106,20 +113,21 @@ impl Here {
 
     /// What keeps it from starting builds now.
     pub(super) fn standing(&self) -> Standing {
-        let Look { load, free_mib, .. } = self.look();
+        let Look { load, room, .. } = self.look();
         let load = Load { builds: self.executor.builds.load(Ordering::Relaxed), ..load };
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         let paused = gates.closed(&self.limits, &load).unwrap_or_default();
-        Standing { paused, trouble: self.trouble(free_mib) }
+        Standing { paused, trouble: self.trouble(room) }
     }
 
     /// The machine as it is, or was a moment ago: short jobs follow each other faster than it
     /// changes.
     fn look(&self) -> Look {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < LOOK_AGAIN) {
-            return look.clone();
-        }
+        let look = || self.look_anew();
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).get(look)
+    }
+
+    fn look_anew(&self) -> Look {
         let root = Path::new("/");
         let heat = vitals::heat(root);
         let load = Load {
@@ -129,27 +137,29 @@ impl Here {
             available_mib: vitals::available_mib(root).ok(),
             builds: 0,
         };
-        let free_mib = vitals::space(&self.store).map(|space| space.free_bytes >> 20);
-        let free_mib = free_mib.map_err(|error| error.to_string());
-        last.insert(Look { at: Instant::now(), load, free_mib }).clone()
+        let hottest_mc = vitals::temperature_mc(root);
+        Look { load, hottest_mc, room: room(&self.store, self.min_free_mib) }
     }
 
-    /// The zone that is closest to slowing the machine down, in whole degrees: who watches need not
-    /// hear of every tenth.
+    /// The hottest zone, in whole degrees: who watches need not hear of every tenth.
     pub(super) fn temperature_mc(&self) -> Option<i32> {
-        self.look().load.temperature_mc.map(|mc| mc / 1000 * 1000)
+        self.look().hottest_mc.map(|mc| mc / 1000 * 1000)
     }
 
-    fn trouble(&self, free_mib: Result<u64, String>) -> String {
-        match free_mib {
-            Ok(free_mib) if free_mib < self.min_free_mib => format!(
-                "less than {} MiB are free on {} (queue.min_free_mib); `nix-collect-garbage` there \
-                 may help",
-                self.min_free_mib,
-                self.store.display(),
-            ),
-            Ok(_) => self.executor.trouble(),
-            Err(why) => why,
-        }
+    fn trouble(&self, room: Result<(), String>) -> String {
+        room.map_or_else(|why| why, |()| self.executor.trouble())
     }
+}
+
+/// Whether there is room for builds on the file system of `path`, or why not.
+pub(super) fn room(path: &Path, min_free_mib: u64) -> Result<(), String> {
+    let space = vitals::space(path).map_err(|error| error.to_string())?;
+    if space.free_bytes >> 20 >= min_free_mib {
+        return Ok(());
+    }
+    Err(format!(
+        "less than {min_free_mib} MiB are free on {} (queue.min_free_mib); `nix-collect-garbage` \
+         there may help",
+        path.display(),
+    ))
 }

@@ -17,7 +17,7 @@ use crate::{
     dispatch::{Dispatcher, FindError},
     fleet::Fleet,
     model::{BoardView, Change, ControlRequest, JobView, NodeView, Why},
-    observe,
+    observe::vitals,
     queue::logs::Logs,
 };
 
@@ -34,8 +34,8 @@ struct Inner {
     fleet: Option<Fleet>,
     logs: Logs,
     view: watch::Sender<NodeView>,
-    /// Somebody has come who may want builds.
-    visited: Notify,
+    /// Something has happened that may need this node's health: a job changed, or somebody came.
+    stirred: Notify,
 }
 
 impl Control {
@@ -46,7 +46,7 @@ impl Control {
             fleet: parts.fleet.clone(),
             logs: parts.logs.clone(),
             view: watch::Sender::new(parts.view.clone()),
-            visited: Notify::new(),
+            stirred: Notify::new(),
         }))
     }
 
@@ -93,7 +93,7 @@ impl Control {
             if draining { "draining: no new jobs are started" } else { "takes jobs again" }
         );
         self.refresh();
-        self.0.dispatcher.nodes_changed();
+        self.0.dispatcher.look_again();
         Ok(())
     }
 
@@ -102,7 +102,10 @@ impl Control {
         let mut changes = self.0.dispatcher.changes();
         loop {
             match changes.recv().await {
-                Ok(Change::Job(_)) | Err(broadcast::error::RecvError::Lagged(_)) => self.refresh(),
+                Ok(Change::Job(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                    self.refresh();
+                    self.0.stirred.notify_one();
+                }
                 Ok(Change::Node(_) | Change::Boards) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
             }
@@ -114,7 +117,6 @@ impl Control {
     /// is left to sleep.
     pub(super) async fn keep_health(self) {
         let Some(here) = self.0.here.clone() else { return };
-        let mut changes = self.0.dispatcher.changes();
         let mut known = Standing::default();
         loop {
             here.executor.recover().await;
@@ -129,14 +131,10 @@ impl Control {
             }
             self.refresh();
             if !here.has_told(&known) {
-                self.0.dispatcher.nodes_changed();
+                self.0.dispatcher.look_again();
             }
             if known == Standing::default() && self.0.dispatcher.counts() == (0, 0) {
-                tokio::select! {
-                    // A change that was missed is a change, too.
-                    _ = changes.recv() => {}
-                    () = self.0.visited.notified() => {}
-                }
+                self.0.stirred.notified().await;
             } else {
                 tokio::time::sleep(HEALTH_INTERVAL).await;
             }
@@ -146,7 +144,7 @@ impl Control {
     /// Has this node's health looked at because somebody has come: inputs that a full disk does not
     /// take never become a job.
     pub(super) fn visited(&self) {
-        self.0.visited.notify_one();
+        self.0.stirred.notify_one();
     }
 
     fn refresh(&self) {
@@ -187,8 +185,11 @@ impl From<FindError> for ControlError {
 
 impl NodeControl for Control {
     async fn node(&self) -> NodeView {
-        let temperature_mc = observe::vitals::temperature_mc("/".as_ref());
-        NodeView { temperature_mc, ..self.0.view.borrow().clone() }
+        let view = self.0.view.borrow().clone();
+        match &self.0.here {
+            Some(here) => NodeView { temperature_mc: here.temperature_mc(), ..view },
+            None => NodeView { temperature_mc: vitals::temperature_mc("/".as_ref()), ..view },
+        }
     }
 
     async fn boards(&self) -> Vec<BoardView> {

@@ -1,15 +1,18 @@
 //! Emulation on a workstation: one more node, which builds in a second store of this machine.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tracing::{info, warn};
 
+use super::builder::{self, Fresh};
 use crate::{
     config::Config,
     execute::{BuildSettings, Link, SecondError, SecondStore},
     model::NodeView,
     names,
-    observe::vitals,
     place::{Health, NodeFacts},
 };
 
@@ -29,6 +32,8 @@ pub(super) struct Second {
     store: SecondStore,
     /// Space it needs for a build to start, in MiB.
     min_free_mib: u64,
+    /// Whether it had that when it was last looked at.
+    last: Mutex<Fresh<Result<(), String>>>,
 }
 
 impl Second {
@@ -54,7 +59,7 @@ impl Second {
         };
         store.prepare()?;
         let link = Arc::new(Link::second(&view.name, store.clone()));
-        Ok(Self { view, link, store, min_free_mib })
+        Ok(Self { view, link, store, min_free_mib, last: Mutex::default() })
     }
 
     /// Deletes what earlier builds left. What they built has been fetched, or is asked for again.
@@ -67,38 +72,25 @@ impl Second {
     }
 
     pub(super) fn facts(&self) -> NodeFacts {
-        NodeFacts {
-            id: self.view.id.clone(),
-            name: self.view.name.clone(),
-            here: false,
-            systems: Vec::new(),
-            emulated: self.view.emulated.clone(),
-            features: self.view.features.clone(),
-            slots: self.view.slots,
-            ahead: 0,
-            assigned: 0,
-            busy: 0,
-            health: self.health(),
-        }
+        NodeFacts::of(&self.view, self.health())
     }
 
     fn health(&self) -> Health {
-        match vitals::space(&self.store.root).map(|space| space.free_bytes >> 20) {
-            Ok(free_mib) if free_mib < self.min_free_mib => Health::Away(format!(
-                "less than {} MiB are free on {} (queue.min_free_mib)",
-                self.min_free_mib,
-                self.store.root.display(),
-            )),
-            Ok(_) => Health::Ready,
-            Err(error) => Health::Away(error.to_string()),
-        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = last.get(|| builder::room(&self.store.root, self.min_free_mib));
+        room.map_or_else(Health::Away, |()| Health::Ready)
     }
+}
+
+/// The second store's id, by that of its node.
+pub(super) fn id(node: &str) -> String {
+    format!("{node}{ID_SUFFIX}")
 }
 
 /// A node that emulates what this one has an interpreter for; it has no hardware of its own to show.
 pub(super) fn describe(node: &NodeView, emulated: Vec<String>, slots: u32) -> NodeView {
     NodeView {
-        id: format!("{}{ID_SUFFIX}", node.id),
+        id: id(&node.id),
         name: format!("{}{SUFFIX}", node.name),
         emulated,
         slots,

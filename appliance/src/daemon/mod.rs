@@ -28,6 +28,7 @@ use crate::{
     discover::{Avahi, Sighting},
     execute::SecondError,
     fleet::{self, Fleet, RegisterError},
+    model::Change,
     names,
     observe::ObserveError,
     queue::{QueueError, logs::LogError, roots::RootsError},
@@ -181,7 +182,8 @@ fn follow(
     let (mut changes, dispatcher) = (fleet.changes(), parts.dispatcher.clone());
     tasks.spawn(async move {
         while changes.changed().await.is_ok() {
-            dispatcher.nodes_changed();
+            dispatcher.look_again();
+            dispatcher.announce(Change::Boards);
         }
     });
 }

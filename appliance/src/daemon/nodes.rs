@@ -25,7 +25,7 @@ fn ahead(slots: u32) -> u32 {
 pub(super) struct AllNodes {
     pub(super) here: Option<Arc<Here>>,
     pub(super) fleet: Option<Fleet>,
-    /// Second in a second store.
+    /// The second store.
     pub(super) emulation: Option<Arc<Second>>,
     /// The local nix-daemon, where inputs are shipped from.
     pub(super) socket: PathBuf,
@@ -69,7 +69,7 @@ impl Nodes for AllNodes {
             Some(here) if here.view.id == node => Some(here.view.name.clone()),
             _ => match &self.emulation {
                 Some(emulation) if emulation.view.id == node => Some(emulation.view.name.clone()),
-                _ => Some(self.fleet.as_ref()?.board(node)?.node().name),
+                _ => Some(self.fleet.as_ref()?.board(node)?.name()),
             },
         }
     }
@@ -89,19 +89,8 @@ impl AllNodes {
 
 fn board_facts(board: &Arc<Board>) -> NodeFacts {
     let view = board.node();
-    NodeFacts {
-        id: view.id,
-        name: view.name,
-        here: false,
-        systems: view.systems,
-        emulated: view.emulated,
-        features: view.features,
-        slots: view.slots,
-        ahead: ahead(view.slots),
-        assigned: 0,
-        busy: view.running + view.queued,
-        health: board.health(),
-    }
+    let facts = NodeFacts::of(&view, board.health());
+    NodeFacts { ahead: ahead(view.slots), busy: view.running + view.queued, ..facts }
 }
 
 /// The local store, asked whether a job's inputs are in it.

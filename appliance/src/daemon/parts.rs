@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::{
     DaemonError,
     builder::Here,
-    emulation::Second,
+    emulation::{self, Second},
     here::{self, Facts},
     nodes::{AllNodes, LocalStore},
     system,
@@ -82,7 +82,7 @@ impl Parts {
             true => Some(open_fleet(&config, &view)?),
             false => None,
         };
-        let emulation = emulation(&config, &facts, &view)?;
+        let emulation = second_store(&config, &facts, &view)?;
         let nodes = AllNodes {
             here: here.clone(),
             fleet: fleet.clone(),
@@ -187,8 +187,9 @@ async fn open_queue(config: &Config, id: &str) -> Result<(Queue, Recovery), Daem
         max_done: config.queue.max_done as usize,
         done_age_s: config.queue.done_age_s,
     };
-    let (dir, here) = (path.clone(), id.to_owned());
-    let open = move || Queue::open(&dir, limits, &here, dispatch::now_s());
+    let dir = path.clone();
+    let own = [id.to_owned(), emulation::id(id)];
+    let open = move || Queue::open(&dir, limits, &own, dispatch::now_s());
     let opened = tokio::task::spawn_blocking(open).await;
     let opened = opened.map_err(|error| system("open the queue")(error.into()))?;
     let (queue, recovery) = opened.map_err(|source| DaemonError::Queue { path, source })?;
@@ -242,7 +243,7 @@ fn builder(
 }
 
 /// The second store, if it is configured and there is anything to emulate.
-fn emulation(
+fn second_store(
     config: &Config,
     facts: &Facts,
     view: &NodeView,

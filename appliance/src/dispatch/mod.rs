@@ -146,9 +146,8 @@ impl Dispatcher {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let mut state = State::default();
-        let mut jobs = parts.recovery.jobs;
-        jobs.sort_by_key(|job| job.accepted_s);
-        for job in jobs {
+        // Recovery lists them by their acceptance.
+        for job in parts.recovery.jobs {
             let turn = state.turn();
             let log = match &job.state {
                 JobState::Done { .. } => None,
@@ -172,10 +171,9 @@ impl Dispatcher {
         }))
     }
 
-    /// Tells that the nodes have changed.
-    pub fn nodes_changed(&self) {
+    /// Has waiting jobs looked at: a node has changed.
+    pub fn look_again(&self) {
         self.0.wake.notify_one();
-        self.announce(Change::Boards);
     }
 
     /// Does something with the garbage-collection roots: file operations that wait for the medium.
@@ -191,7 +189,8 @@ impl Dispatcher {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock cannot leave it half changed: every change is a single assignment.
+        // A part of the daemon that panicked ends the daemon, and its queue lasts: what is half
+        // changed in memory is not used for long.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

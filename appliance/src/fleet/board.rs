@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     execute::{Link, LinkError, Process},
-    model::{BoardView, ControlRequest, NodeView, Reach},
+    model::{BoardView, ControlRequest, NodeView, Reach, Standing},
     place::Health,
     trust::SshFiles,
 };
@@ -77,10 +77,10 @@ struct State {
 impl State {
     /// Why it can be given nothing now, if that is so.
     fn reason(&self) -> &str {
-        match self.reach {
-            Reach::Up if self.view.trouble.is_empty() => &self.view.paused,
-            Reach::Up => &self.view.trouble,
-            Reach::Pending | Reach::Connecting | Reach::Away => &self.reason,
+        match (self.reach, self.view.standing()) {
+            (Reach::Up, Standing::Trouble(why) | Standing::Paused(why)) => why,
+            (Reach::Up, Standing::Draining | Standing::Ready) => "",
+            (Reach::Pending | Reach::Connecting | Reach::Away, _) => &self.reason,
         }
     }
 }
@@ -125,6 +125,12 @@ impl Board {
         self.state().view.clone()
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.state().view.name.clone()
+    }
+
     /// Whether it is part of the fleet.
     pub(super) fn proven(&self) -> bool {
         self.state().proven
@@ -135,10 +141,7 @@ impl Board {
     pub fn health(&self) -> Health {
         let state = self.state();
         match state.reach {
-            Reach::Up if state.view.draining => Health::Draining,
-            Reach::Up if !state.view.trouble.is_empty() => Health::Away(state.view.trouble.clone()),
-            Reach::Up if !state.view.paused.is_empty() => Health::Paused(state.view.paused.clone()),
-            Reach::Up => Health::Ready,
+            Reach::Up => Health::of(&state.view),
             Reach::Pending | Reach::Connecting | Reach::Away => Health::Away(state.reason.clone()),
         }
     }

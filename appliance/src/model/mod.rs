@@ -12,5 +12,5 @@ pub use job::{
     Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site,
     realised_paths,
 };
-pub use view::{BoardView, Change, ControlRequest, JobView, NodeView, Reach, Why};
+pub use view::{BoardView, Change, ControlRequest, JobView, NodeView, Reach, Standing, Why};
 pub use words::first_line;

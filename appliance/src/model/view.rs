@@ -45,6 +45,48 @@ pub struct NodeView {
     pub nix_version: String,
 }
 
+/// Whether a node begins jobs; what is worse comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing<'a> {
+    /// It was told to begin none.
+    Draining,
+    /// It cannot, and may need help: why.
+    Trouble(&'a str),
+    /// It begins none for the moment: why.
+    Paused(&'a str),
+    /// It does.
+    Ready,
+}
+
+impl Standing<'_> {
+    /// One word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Trouble(_) => "trouble",
+            Self::Paused(_) => "paused",
+            Self::Ready => "ready",
+        }
+    }
+}
+
+impl NodeView {
+    /// Whether it begins jobs.
+    #[must_use]
+    pub fn standing(&self) -> Standing<'_> {
+        if self.draining {
+            Standing::Draining
+        } else if !self.trouble.is_empty() {
+            Standing::Trouble(&self.trouble)
+        } else if !self.paused.is_empty() {
+            Standing::Paused(&self.paused)
+        } else {
+            Standing::Ready
+        }
+    }
+}
+
 /// How this node stands to a board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

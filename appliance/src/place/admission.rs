@@ -15,6 +15,14 @@ pub struct Limits {
     pub min_memory_mib: u64,
 }
 
+impl Limits {
+    /// Whether there is too little memory for another build beside one.
+    #[must_use]
+    pub fn is_short(&self, load: &Load) -> bool {
+        load.available_mib.is_some_and(|available| available < self.min_memory_mib)
+    }
+}
+
 /// How a machine is, as far as it tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -53,8 +61,7 @@ impl Gates {
         let pressure_bp = load.memory_pressure_bp.filter(|_| most_bp < 10_000);
         self.pressed = pressure_bp.is_some_and(|now| now > threshold_bp);
 
-        let short = load.builds > 0
-            && load.available_mib.is_some_and(|available| available < limits.min_memory_mib);
+        let short = load.builds > 0 && limits.is_short(load);
         let mut words = Vec::new();
         if let (true, Some(from_mc), Some(below_mc)) = (self.hot, from_mc, below_mc) {
             let mut text = format!("too hot, {} °C or more", from_mc / 1000);

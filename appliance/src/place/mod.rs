@@ -8,7 +8,7 @@ mod tests;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::model::{Emulation, How};
+use crate::model::{Emulation, How, NodeView, Standing};
 
 /// Which nodes may have a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +81,17 @@ pub enum Health {
 }
 
 impl Health {
+    /// What a node that is reached says of itself.
+    #[must_use]
+    pub fn of(view: &NodeView) -> Self {
+        match view.standing() {
+            Standing::Draining => Self::Draining,
+            Standing::Trouble(why) => Self::Away(why.to_owned()),
+            Standing::Paused(why) => Self::Paused(why.to_owned()),
+            Standing::Ready => Self::Ready,
+        }
+    }
+
     /// Whether it will take jobs without anybody's help.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -116,6 +127,24 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
+    /// Another node, by its description, that has no jobs as far as known.
+    #[must_use]
+    pub fn of(view: &NodeView, health: Health) -> Self {
+        Self {
+            id: view.id.clone(),
+            name: view.name.clone(),
+            here: false,
+            systems: view.systems.clone(),
+            emulated: view.emulated.clone(),
+            features: view.features.clone(),
+            slots: view.slots,
+            ahead: 0,
+            assigned: 0,
+            busy: 0,
+            health,
+        }
+    }
+
     /// How it runs programs of a system; `None` if it does not.
     fn runs(&self, system: &str) -> Option<How> {
         let among = |systems: &[String]| systems.iter().any(|s| s == system);

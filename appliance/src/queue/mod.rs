@@ -211,8 +211,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Opens or creates the queue in `dir` and recovers what it holds. A job that ran on the node
-    /// `here` died with its daemon; one that ran on another is still there. `now_s` (seconds since
+    /// Opens or creates the queue in `dir` and recovers what it holds. A job that ran on one
+    /// of the nodes `own` died with this daemon; one that ran on another is still there. `now_s` (seconds since
     /// 1970) dates the notes that recovery adds. Blocks: meant to be called before the runtime
     /// serves anybody, or through `spawn_blocking`.
     ///
@@ -225,10 +225,10 @@ impl Queue {
     pub fn open(
         dir: &Path,
         limits: Limits,
-        here: &str,
+        own: &[String],
         now_s: u64,
     ) -> Result<(Self, Recovery), QueueError> {
-        let (opened, recovery) = open::recover(dir, here, now_s)?;
+        let (opened, recovery) = open::recover(dir, own, now_s)?;
         let (requests, inbox) = mpsc::channel(REQUESTS);
         writer::Writer::new(dir, limits, opened, &recovery.jobs).spawn(inbox)?;
         Ok((Self { requests }, recovery))

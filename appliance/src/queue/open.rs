@@ -68,7 +68,7 @@ struct Unreadable {
 /// See [`super::Queue::open`].
 pub(super) fn recover(
     dir: &Path,
-    here: &str,
+    own: &[String],
     now_s: u64,
 ) -> Result<(Opened, Recovery), QueueError> {
     let lock = lock(dir)?;
@@ -85,7 +85,7 @@ pub(super) fn recover(
         Err(error @ StoreError::Io { .. }) => return Err(error.into()),
         Err(error) => rescue(dir, &error, &mut recovery)?,
     };
-    let changes = reconcile(contents, here, now_s, &mut recovery);
+    let changes = reconcile(contents, own, now_s, &mut recovery);
     if changes.any() {
         store = guarded(OPEN_WITHIN, move || changes.write(store))?;
     }
@@ -210,12 +210,12 @@ impl Changes {
 }
 
 /// Decides what becomes of everything found. Pure but for the records it encodes.
-fn reconcile(contents: Contents, here: &str, now_s: u64, recovery: &mut Recovery) -> Changes {
+fn reconcile(contents: Contents, own: &[String], now_s: u64, recovery: &mut Recovery) -> Changes {
     let mut changes = Changes::default();
     let Contents { jobs, payloads, orphans, unreadable, .. } = contents;
     for (id, mut job) in jobs {
         let unfinished = !is_done(&job);
-        if unfinished && recover_job(&mut job, here, payloads.contains(&id), now_s) {
+        if unfinished && recover_job(&mut job, own, payloads.contains(&id), now_s) {
             // A record that was just decoded can be encoded; if not, the next start tries again.
             changes.jobs.extend(record::encode_job(&job).map(|record| (id.clone(), record)));
             recovery.changed.push(id.clone());
@@ -237,9 +237,9 @@ fn reconcile(contents: Contents, here: &str, now_s: u64, recovery: &mut Recovery
 }
 
 /// What a start does to an unfinished job; whether it did anything.
-fn recover_job(job: &mut Job, here: &str, has_payload: bool, now_s: u64) -> bool {
+fn recover_job(job: &mut Job, own: &[String], has_payload: bool, now_s: u64) -> bool {
     let ran = match &job.state {
-        JobState::Running { node, .. } if node != here => {
+        JobState::Running { node, .. } if !own.contains(node) => {
             rules::put_back(job, now_s, "the daemon stopped while it ran on another node").is_ok()
         }
         _ => rules::died(job, now_s, "the daemon stopped while it ran").is_ok(),

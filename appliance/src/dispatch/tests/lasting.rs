@@ -66,7 +66,7 @@ async fn nothing_starts_once_it_stops() {
     soon(rig.dispatcher.stop()).await;
     run.dropped().await;
     second.dropped().await;
-    rig.dispatcher.nodes_changed();
+    rig.dispatcher.look_again();
     tokio::task::yield_now().await;
     assert!(rig.is_idle());
 }

@@ -267,7 +267,8 @@ impl Rig {
         policy: Policy,
     ) -> Self {
         let at = |name: &str| folder.path().join(name);
-        let (queue, recovery) = Queue::open(&at("queue"), Limits::default(), "board", 1).unwrap();
+        let (queue, recovery) =
+            Queue::open(&at("queue"), Limits::default(), &["board".to_owned()], 1).unwrap();
         let limits = LogLimits { job_bytes: 1 << 20, total_bytes: 1 << 24 };
         let (sender, runs) = mpsc::unbounded_channel();
         let hands = Hands {
@@ -305,7 +306,7 @@ impl Rig {
 
     pub(super) fn nodes(&self, facts: Vec<NodeFacts>) {
         *self.world.facts.lock().unwrap() = facts;
-        self.dispatcher.nodes_changed();
+        self.dispatcher.look_again();
     }
 
     pub(super) fn health(&self, health: Health) {
@@ -370,7 +371,7 @@ impl Rig {
     pub(super) async fn on_disk(self) -> Vec<crate::model::Job> {
         soon(self.dispatcher.stop()).await;
         self.pump.abort();
-        Queue::open(&self.folder.path().join("queue"), Limits::default(), "board", 1)
+        Queue::open(&self.folder.path().join("queue"), Limits::default(), &["board".to_owned()], 1)
             .unwrap()
             .1
             .jobs

@@ -73,7 +73,7 @@ async fn a_second_acceptance_is_refused_until_the_job_is_done() {
 async fn a_full_queue_refuses_and_finished_jobs_do_not_fill_it() {
     let (_dir, path) = place();
     let limits = Limits { max_jobs: 2, ..Limits::default() };
-    let (queue, _) = Queue::open(&path, limits, "board", NOW_S).unwrap();
+    let (queue, _) = Queue::open(&path, limits, &own(), NOW_S).unwrap();
     queue.accept(&job(1), &payload(1, 10)).await.unwrap();
     queue.accept(&job(2), &payload(2, 10)).await.unwrap();
     let refused = queue.accept(&job(3), &payload(3, 10)).await;
@@ -123,7 +123,7 @@ async fn later_is_written_by_closing() {
 async fn pruning_takes_the_oldest_and_the_outdated() {
     let (_dir, path) = place();
     let limits = Limits { max_jobs: 10, max_done: 3, done_age_s: 1_000 };
-    let (queue, _) = Queue::open(&path, limits, "board", NOW_S).unwrap();
+    let (queue, _) = Queue::open(&path, limits, &own(), NOW_S).unwrap();
     for (number, at_s) in [(1, 3_000), (2, 3_003), (3, 3_002), (4, 3_001), (5, 3_900)] {
         queue.accept(&job(number), &payload(number, 10)).await.unwrap();
         queue.update(&done(number, at_s), Durability::Later).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_second_daemon_is_told_so_and_harms_nothing() {
     let (dir, path) = place();
     let (queue, _) = open(&path);
     queue.accept(&job(1), &payload(1, 10)).await.unwrap();
-    let second = Queue::open(&path, Limits::default(), "board", NOW_S);
+    let second = Queue::open(&path, Limits::default(), &own(), NOW_S);
     assert!(matches!(second, Err(QueueError::Locked(_))));
     queue.accept(&job(2), &payload(2, 10)).await.unwrap();
     let names = fs::read_dir(dir.path()).unwrap().count();
@@ -198,7 +198,7 @@ async fn dropping_the_last_handle_saves_and_closes() {
     drop(queue);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     let recovery = loop {
-        match Queue::open(&path, Limits::default(), "board", NOW_S) {
+        match Queue::open(&path, Limits::default(), &own(), NOW_S) {
             Ok((_queue, recovery)) => break recovery,
             Err(error) => {
                 assert!(matches!(error, QueueError::Locked(_)), "{error}");
@@ -215,6 +215,6 @@ fn a_folder_that_cannot_be_made_is_named() {
     let (dir, _) = place();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = Queue::open(&file.join("queue"), Limits::default(), "board", NOW_S).unwrap_err();
+    let error = Queue::open(&file.join("queue"), Limits::default(), &own(), NOW_S).unwrap_err();
     assert!(error.to_string().contains("file"), "{error}");
 }

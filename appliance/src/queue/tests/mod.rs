@@ -24,6 +24,11 @@ use crate::model::{Client, How, JobKey, JobState, Mode, Site};
 /// When queues are opened here.
 const NOW_S: u64 = 5_000;
 
+/// The node whose daemon is restarted.
+fn own() -> [String; 1] {
+    ["board".to_owned()]
+}
+
 /// A job that differs from others by its number.
 fn job(number: u32) -> Job {
     let path = format!("/nix/store/{number:032}-job-{number}.drv");
@@ -88,7 +93,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn open(dir: &Path) -> (Queue, Recovery) {
-    Queue::open(dir, Limits::default(), "board", NOW_S).unwrap()
+    Queue::open(dir, Limits::default(), &own(), NOW_S).unwrap()
 }
 
 /// What a process that was killed leaves behind, or a power cut after everything was synced.

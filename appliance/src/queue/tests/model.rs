@@ -161,7 +161,7 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (queue, _) = Queue::open(&dir.path().join("0"), LIMITS, "board", NOW_S).unwrap();
+        let (queue, _) = Queue::open(&dir.path().join("0"), LIMITS, &own(), NOW_S).unwrap();
         Self {
             dir,
             generation: 0,
@@ -248,7 +248,7 @@ impl Pair {
 
     /// Opens the queue and takes on whichever of the possible states it is in.
     async fn reopen(&mut self, possible: &[Model]) {
-        let (queue, recovery) = Queue::open(&self.path(), LIMITS, "board", NOW_S).unwrap();
+        let (queue, recovery) = Queue::open(&self.path(), LIMITS, &own(), NOW_S).unwrap();
         self.queue = queue;
         self.model = held(&self.queue, &recovery, possible).await;
     }
@@ -346,7 +346,7 @@ proptest! {
                     .chain(pair.possible.iter().cloned())
                     .map(Model::recovered)
                     .collect();
-                let (queue, recovery) = Queue::open(&torn, LIMITS, "board", NOW_S).unwrap();
+                let (queue, recovery) = Queue::open(&torn, LIMITS, &own(), NOW_S).unwrap();
                 held(&queue, &recovery, &possible).await;
                 queue.close().await.unwrap();
                 fs::remove_dir_all(&old).unwrap();
