@@ -33,6 +33,27 @@ fn hello(system: &str, salt: &str) -> String {
 }
 
 #[test]
+fn a_board_whose_key_is_removed_is_let_go_at_once_and_let_in_again_with_it() -> Result<()> {
+    let lan = Lan::new()?;
+    let [ws, board] = lan.start([
+        roost::workstation(lan.host("ws"), "")?,
+        roost::board(lan.host("board").system("riscv64-linux"), 1, "")?,
+    ])?;
+    fleet::join(&lan, &ws, &[&board])?;
+    ws.check("mv /etc/roost/known_hosts /root/kept && echo '# none' >/etc/roost/known_hosts")?;
+    lan.wait_until(SOON, "the board is pending and Nix is told of none", || {
+        boards(&ws).is_ok_and(|boards| reach(&boards) == ["pending"])
+            && ws.check("roost machines").is_ok_and(|lines| !lines.contains("ssh-ng"))
+    })?;
+    ws.restart_service(Service::ROOST)?;
+    lan.wait_until(SOON, "it is not remembered either", || {
+        boards(&ws).is_ok_and(|boards| reach(&boards) == ["pending"])
+    })?;
+    ws.check("cp /root/kept /etc/roost/known_hosts")?;
+    fleet::wait_reach(&lan, &ws, &board, "up")
+}
+
+#[test]
 fn boards_are_used_over_ipv4_over_link_local_ipv6_and_once_over_both() -> Result<()> {
     let lan = Lan::new()?;
     let board = |name: &str, system: &str, addressing| {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use board_support::Announcement;
+use board_support::{Announcement, Kind as _, kind};
 use ssh_key::PublicKey;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
@@ -16,9 +16,10 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use super::register::Known;
 use crate::{
     execute::{Link, LinkError, Process},
-    model::{BoardView, ControlRequest, NodeView, Reach, Standing},
+    model::{BoardView, ControlRequest, NodeView, Reach, Standing, first_line},
     place::Health,
     trust::SshFiles,
 };
@@ -61,8 +62,30 @@ pub(super) struct Context {
     pub(super) changed: watch::Sender<()>,
 }
 
+/// What is known of where a board is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Sighted {
+    /// It is not seen.
+    Nowhere,
+    /// It is announced, with a key that is known.
+    There(Sight),
+    /// Its key is not known any more: it is no part of the fleet.
+    Dismissed,
+}
+
+impl Sighted {
+    fn sight(&self) -> Option<&Sight> {
+        match self {
+            Self::There(sight) => Some(sight),
+            Self::Nowhere | Self::Dismissed => None,
+        }
+    }
+}
+
 struct State {
     view: NodeView,
+    /// The key it has to prove, or proved last.
+    key: Option<PublicKey>,
     /// Whether it has proved its key, now or before: only then is it part of the fleet, and what
     /// it says of itself believed.
     proven: bool,
@@ -89,16 +112,17 @@ impl State {
 pub struct Board {
     id: String,
     state: Mutex<State>,
-    sight: watch::Sender<Option<Sight>>,
+    sight: watch::Sender<Sighted>,
 }
 
 impl Board {
     /// A board that was part of the fleet before, or one that was just seen for the first time.
-    pub(super) fn new(view: NodeView, proven: bool) -> Self {
+    pub(super) fn new(view: NodeView, proven: bool, key: Option<PublicKey>) -> Self {
         let id = view.id.clone();
         let reason = "it has not been seen since this daemon started".to_owned();
         let state = State {
             view,
+            key,
             proven,
             reach: Reach::Away,
             reason,
@@ -106,7 +130,7 @@ impl Board {
             requests: None,
             unwanted: VecDeque::new(),
         };
-        Self { id, state: Mutex::new(state), sight: watch::Sender::new(None) }
+        Self { id, state: Mutex::new(state), sight: watch::Sender::new(Sighted::Nowhere) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,23 +173,39 @@ impl Board {
     pub(super) fn show(&self) -> BoardView {
         let state = self.state();
         let sight = self.sight.borrow();
-        let addresses = sight.as_ref().map_or(&[][..], |sight| &sight.addresses);
+        let sight = sight.sight();
+        let addresses = sight.map_or(&[][..], |sight| &sight.addresses);
         BoardView {
             node: state.view.clone(),
             addresses: addresses.iter().map(|address| address_text(*address)).collect(),
             port: addresses.first().map_or(22, std::net::SocketAddr::port),
-            host_key: sight.as_ref().and_then(|sight| key_text(&sight.host_key)),
+            host_key: sight.and_then(|sight| key_text(&sight.host_key)),
             reach: state.reach,
             reason: state.reason().to_owned(),
             ours: 0,
         }
     }
 
-    /// Where it is seen now, or that it is not.
-    pub(super) fn seen(&self, sight: Option<Sight>) {
+    /// What lasts of it.
+    pub(super) fn known(&self) -> Known {
+        let state = self.state();
+        let host_key = state.key.as_ref().and_then(key_text);
+        Known { view: state.view.clone(), host_key }
+    }
+
+    /// The key it has to prove, or proved last.
+    pub(super) fn key(&self) -> Option<PublicKey> {
+        self.state().key.clone()
+    }
+
+    /// Where it is seen now, or that it is not, or that it is to go.
+    pub(super) fn seen(&self, sighted: Sighted) {
+        if let Sighted::There(sight) = &sighted {
+            self.state().key = Some(sight.host_key.clone());
+        }
         self.sight.send_if_modified(|now| {
-            let new = *now != sight;
-            *now = sight;
+            let new = *now != sighted;
+            *now = sighted;
             new
         });
     }
@@ -200,30 +240,37 @@ impl Board {
         self.state().unwanted.pop_front().map(ControlRequest::Cancel)
     }
 
-    /// Keeps the board connected as long as it is seen. Ends when it is not seen any more and has
-    /// never proved its key: anybody on the network can announce such a one.
+    /// Keeps the board connected as long as it is seen. Ends when it is dismissed, and when it is not
+    /// seen any more and has never proved its key: anybody on the network can announce such a one.
     pub(super) async fn run(self: Arc<Self>, context: Arc<Context>) {
         let mut sights = self.sight.subscribe();
         let mut pause = FIRST_PAUSE;
         let mut told = String::new();
         loop {
-            let sight = sights.borrow_and_update().clone();
-            let Some(sight) = sight else {
-                if !self.proven() {
-                    return;
+            let sighted = sights.borrow_and_update().clone();
+            let sight = match sighted {
+                Sighted::There(sight) => sight,
+                Sighted::Dismissed => return self.gone(&context),
+                Sighted::Nowhere if !self.proven() => return self.gone(&context),
+                Sighted::Nowhere => {
+                    if sights.changed().await.is_err() {
+                        return;
+                    }
+                    pause = FIRST_PAUSE;
+                    continue;
                 }
-                if sights.changed().await.is_err() {
-                    return;
-                }
-                pause = FIRST_PAUSE;
-                continue;
             };
             self.set(&context, Reach::Connecting, "being connected to");
             let (reason, was_up) = match self.connect(&context, &sight).await {
                 Ok((link, control)) => {
                     info!(board = self.node().name, "connected");
                     told.clear();
-                    (self.attend(&context, link, control).await, true)
+                    let dismissed = sights.wait_for(|now| *now == Sighted::Dismissed);
+                    let reason = tokio::select! {
+                        reason = self.attend(&context, link, control) => reason,
+                        _ = dismissed => "its key is not known any more".to_owned(),
+                    };
+                    (reason, true)
                 }
                 Err(reason) => (reason, false),
             };
@@ -243,6 +290,13 @@ impl Board {
                     pause = FIRST_PAUSE;
                 }
             }
+        }
+    }
+
+    /// Removes what was written to connect to it.
+    fn gone(&self, context: &Context) {
+        if let Err(error) = SshFiles::remove(&context.ssh_dir, &self.id) {
+            warn!("{error}");
         }
     }
 
@@ -335,6 +389,13 @@ impl Board {
         let mut view: NodeView = serde_json::from_slice(line).map_err(|error| {
             format!("it describes itself in a way this version does not understand: {error}")
         })?;
+        // What Nix is told of it, and people see, has to be what it seems.
+        view.systems.retain(|system| kind::System::is_valid(system));
+        view.emulated.retain(|system| kind::System::is_valid(system));
+        view.features.retain(|feature| kind::Feature::is_valid(feature));
+        for text in [&mut view.name, &mut view.paused, &mut view.trouble] {
+            *text = first_line(text.as_bytes());
+        }
         view.slots = view.slots.min(u32::from(Announcement::MAX_SLOTS));
         view.running = view.running.min(MAX_JOBS);
         view.queued = view.queued.min(MAX_JOBS);

@@ -18,6 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use ssh_key::{HashAlg, PublicKey};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -29,11 +30,11 @@ pub use register::RegisterError;
 
 use crate::{
     discover::{Board as Found, BoardKey, Directory, Sighting},
-    model::{BoardView, NodeView, Reach},
+    model::{BoardView, NodeView, Reach, first_line},
     trust::{FileWatch, KnownHosts},
 };
-use board::{Context, Sight};
-use register::Register;
+use board::{Context, Sight, Sighted};
+use register::{Known, Register};
 
 /// What a fleet works with.
 pub struct Settings {
@@ -89,8 +90,13 @@ impl Fleet {
             pending: BTreeMap::new(),
         };
         let fleet = Self(Arc::new(Inner { context, register, state: Mutex::new(state) }));
-        for view in known {
-            fleet.add(view, true);
+        for Known { view, host_key } in known {
+            let key = host_key.and_then(|text| PublicKey::from_openssh(&text).ok());
+            if key.as_ref().is_some_and(|key| !fleet.believes(key)) {
+                info!(board = view.name, "forgotten: its host key is not among the known ones");
+            } else {
+                fleet.add(view, true, key);
+            }
         }
         Ok(fleet)
     }
@@ -127,11 +133,19 @@ impl Fleet {
         );
     }
 
-    /// Judges every board that is seen by the known host keys as they are now.
+    /// Whether a key is among the known ones.
+    fn believes(&self, key: &PublicKey) -> bool {
+        let fingerprint = key.fingerprint(HashAlg::Sha256).sha256();
+        fingerprint.is_some_and(|print| self.state().known_hosts.key_for(&print).is_some())
+    }
+
+    /// Judges every board by the known host keys as they are now: those that are seen, and those of
+    /// the fleet. While the keys cannot be read nobody is let in, and nobody sent away.
     pub fn judge(&self) {
         let mut state = self.state();
         if let Err(error) = state.known_hosts.refresh() {
-            warn!("{error}; boards are judged by what it said before");
+            warn!("{error}; until that is mended no board comes or goes");
+            return;
         }
         let mut pending = BTreeMap::new();
         let mut sights = BTreeMap::new();
@@ -152,10 +166,14 @@ impl Fleet {
         let boards = state.boards.clone();
         drop(state);
         for (id, board) in &boards {
-            board.seen(sights.remove(id).map(|(sight, _)| sight));
+            board.seen(match (sights.remove(id), board.key()) {
+                (Some((sight, _)), _) => Sighted::There(sight),
+                (None, Some(key)) if !self.believes(&key) => Sighted::Dismissed,
+                (None, _) => Sighted::Nowhere,
+            });
         }
         for (_, (sight, view)) in sights {
-            self.add(view, false).seen(Some(sight));
+            self.add(view, false, None).seen(Sighted::There(sight));
         }
         if let Some(BoardKey { id, host_key }) = new {
             info!(board = %id, key = %host_key, "pending: its host key is not among the known ones");
@@ -165,13 +183,14 @@ impl Fleet {
         }
     }
 
-    fn add(&self, view: NodeView, proven: bool) -> Arc<Board> {
-        let board = Arc::new(Board::new(view, proven));
+    fn add(&self, view: NodeView, proven: bool, key: Option<PublicKey>) -> Arc<Board> {
+        let board = Arc::new(Board::new(view, proven, key));
         self.state().boards.insert(board.node().id, board.clone());
         let (fleet, known) = (self.clone(), board.clone());
         tokio::spawn(async move {
             known.clone().run(fleet.0.context.clone()).await;
             fleet.state().boards.remove(&known.node().id);
+            fleet.0.context.changed.send_replace(());
         });
         board
     }
@@ -225,8 +244,8 @@ impl Fleet {
 
     /// Writes the list of boards to disk if it is not what is there.
     pub(crate) fn remember(&self) {
-        let views = self.members().iter().map(|board| board.node()).collect();
-        if let Err(error) = self.0.register.save(views) {
+        let known = self.members().iter().map(|board| board.known()).collect();
+        if let Err(error) = self.0.register.save(known) {
             warn!("{error}; boards that are away when the daemon starts will not be known");
         }
     }
@@ -265,7 +284,7 @@ fn announced(found: &Found) -> NodeView {
     let it = &found.announcement;
     NodeView {
         id: it.id.to_string(),
-        name: found.instance.clone(),
+        name: first_line(found.instance.as_bytes()),
         board: it.board.as_ref().map(ToString::to_string).unwrap_or_default(),
         systems: it.systems.iter().map(str::to_owned).collect(),
         emulated: it.emulated.iter().map(str::to_owned).collect(),

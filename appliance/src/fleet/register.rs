@@ -7,6 +7,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::NodeView;
 
 /// What can go wrong with the register.
@@ -38,14 +40,24 @@ pub enum RegisterError {
     },
 }
 
+/// What lasts of a board.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// Its description.
+    #[serde(flatten)]
+    pub(super) view: NodeView,
+    /// The key it proved, as `ssh-ed25519 AAAA…`: what is not known any more is not let in again.
+    pub(super) host_key: Option<String>,
+}
+
 pub(super) struct Register {
     path: PathBuf,
-    written: Mutex<Vec<NodeView>>,
+    written: Mutex<Vec<Known>>,
 }
 
 impl Register {
-    pub(super) fn open(path: PathBuf) -> Result<(Self, Vec<NodeView>), RegisterError> {
-        let known: Vec<NodeView> = match fs::read(&path) {
+    pub(super) fn open(path: PathBuf) -> Result<(Self, Vec<Known>), RegisterError> {
+        let known: Vec<Known> = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|source| RegisterError::Damaged { path: path.clone(), source })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -55,8 +67,8 @@ impl Register {
     }
 
     /// Saves what lasts of each description.
-    pub(super) fn save(&self, views: Vec<NodeView>) -> Result<(), RegisterError> {
-        let lasting: Vec<_> = views.into_iter().map(lasting).collect();
+    pub(super) fn save(&self, known: Vec<Known>) -> Result<(), RegisterError> {
+        let lasting: Vec<_> = known.into_iter().map(lasting).collect();
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if *written == lasting {
             return Ok(());
@@ -70,9 +82,9 @@ impl Register {
 }
 
 /// What does not change from one minute to the next.
-fn lasting(view: NodeView) -> NodeView {
+fn lasting(Known { view, host_key }: Known) -> Known {
     let (paused, trouble) = (String::new(), String::new());
-    NodeView {
+    let view = NodeView {
         running: 0,
         queued: 0,
         temperature_mc: None,
@@ -80,7 +92,8 @@ fn lasting(view: NodeView) -> NodeView {
         paused,
         trouble,
         ..view
-    }
+    };
+    Known { view, host_key }
 }
 
 /// Replaces a file whole, durably.
@@ -101,14 +114,19 @@ mod tests {
         NodeView { id: id.to_owned(), slots: 2, ..NodeView::default() }
     }
 
+    fn known(view: NodeView) -> Known {
+        Known { view, host_key: Some("ssh-ed25519 AAAA".to_owned()) }
+    }
+
     #[test]
     fn boards_are_known_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.json");
-        let (register, known) = Register::open(path.clone()).unwrap();
-        assert_eq!(known, []);
-        register.save(vec![NodeView { running: 3, ..view("a") }, view("b")]).unwrap();
-        assert_eq!(Register::open(path).unwrap().1, [view("a"), view("b")]);
+        let (register, none) = Register::open(path.clone()).unwrap();
+        assert_eq!(none, []);
+        let busy = NodeView { running: 3, ..view("a") };
+        register.save(vec![known(busy), known(view("b"))]).unwrap();
+        assert_eq!(Register::open(path).unwrap().1, [known(view("a")), known(view("b"))]);
     }
 
     #[test]
@@ -116,9 +134,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.json");
         let (register, _) = Register::open(path.clone()).unwrap();
-        register.save(vec![view("a")]).unwrap();
+        register.save(vec![known(view("a"))]).unwrap();
         fs::remove_file(&path).unwrap();
-        register.save(vec![NodeView { queued: 7, ..view("a") }]).unwrap();
+        register.save(vec![known(NodeView { queued: 7, ..view("a") })]).unwrap();
         assert!(!path.exists());
     }
 
