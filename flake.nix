@@ -81,7 +81,7 @@
             cargo-deny
             clippy
             mmdebstrap
-            nixfmt
+            nixpkgs-fmt
             qemu
             rustfmt
             shellcheck

@@ -11,7 +11,7 @@ use crate::{
     model::{
         Builds, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission, Ticket,
     },
-    queue::{Durability, logs::Start, rules},
+    queue::{Durability, QueueError, logs::Start, rules},
 };
 
 /// Events a slow client may lag behind before its feed waits for it.
@@ -137,11 +137,10 @@ impl Dispatcher {
             notes: Vec::new(),
         };
         job.note(job.accepted_s, format!("accepted from {}", job.client.label));
-        self.0
-            .queue
-            .accept(&job, &submission.payload)
-            .await
-            .map_err(|error| Refusal::Disk(error.to_string()))?;
+        self.0.queue.accept(&job, &submission.payload).await.map_err(|error| match error {
+            QueueError::Full { held } => Refusal::Full { held },
+            error => Refusal::Disk(error.to_string()),
+        })?;
         info!(job = %id, name = job.name, system = job.system, client = job.client.label, "accepted");
         // The job is promised by now: a log that cannot be kept is no reason not to build.
         let log = self.0.logs.writer(id, Start::Fresh);

@@ -23,6 +23,7 @@ use super::{
     nix::{self, NixClient},
     second::{SecondError, SecondStore, Streams},
 };
+use crate::wire::CLIENT_SETTING;
 
 /// What the board is asked to run for a channel of builds.
 pub const WORKER_COMMAND: &str = "roost peer worker";
@@ -227,7 +228,7 @@ impl Link {
         let (opened, options, process) = match &self.way {
             Way::Ssh { client, .. } => {
                 let Process { stdin, stdout, child } = self.spawn(WORKER_COMMAND).await?;
-                let overrides = [("roost-client".to_owned(), client.clone())].into();
+                let overrides = [(CLIENT_SETTING.to_owned(), client.clone())].into();
                 let options = ClientOptions { overrides, ..ClientOptions::default() };
                 (nix::greet(stdout, stdin).await, options, Carrier::Ssh(child))
             }

@@ -75,7 +75,7 @@ pub struct LocalNix {
     pub roots: Roots,
     /// Builds that run.
     pub builds: AtomicU32,
-    /// Why it could not be reached when it was last tried, by anyone; empty if it could.
+    /// Why it could not be reached when a build or a client last needed it; empty if it could.
     pub trouble: Arc<Mutex<String>>,
 }
 

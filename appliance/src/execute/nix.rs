@@ -11,9 +11,10 @@ use nix_compat::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::UnixStream,
     time::timeout,
 };
+
+use crate::wire::local_nix::{LocalNixError, dial};
 
 /// A worker-protocol connection over whatever carries it.
 pub type NixClient = Client<Reader, Writer>;
@@ -21,9 +22,6 @@ pub type NixClient = Client<Reader, Writer>;
 pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
 /// The writing end.
 pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
-
-/// nix-daemon forks for each connection; a busy board takes a while.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest wait for an answer that takes no work, only look-ups in the store's database.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,35 +42,6 @@ pub async fn within<T>(
     })
 }
 
-/// Why there is no connection to the local nix-daemon.
-#[derive(Debug, thiserror::Error)]
-pub enum NixError {
-    /// Nothing listens.
-    #[error(
-        "cannot connect to nix-daemon at {socket}: {source}; start it with: systemctl start nix-daemon.socket"
-    )]
-    Connect {
-        /// The socket's path.
-        socket: String,
-        /// The reason.
-        source: std::io::Error,
-    },
-    /// It does not answer.
-    #[error("nix-daemon at {socket} did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
-    Silent {
-        /// The socket's path.
-        socket: String,
-    },
-    /// It does not speak as it should.
-    #[error("nix-daemon at {socket}: {source}")]
-    Greeting {
-        /// The socket's path.
-        socket: String,
-        /// The reason.
-        source: ClientError,
-    },
-}
-
 /// Greets a daemon at the other end of two streams.
 ///
 /// # Errors
@@ -88,15 +57,7 @@ pub async fn greet(
 /// Connects to the nix-daemon at `socket`.
 ///
 /// # Errors
-/// [`NixError`].
-pub async fn connect(socket: &Path) -> Result<(NixClient, ServerHello), NixError> {
-    let name = || socket.display().to_string();
-    let dial = async {
-        let stream = UnixStream::connect(socket)
-            .await
-            .map_err(|source| NixError::Connect { socket: name(), source })?;
-        let (reader, writer) = stream.into_split();
-        greet(reader, writer).await.map_err(|source| NixError::Greeting { socket: name(), source })
-    };
-    timeout(CONNECT_TIMEOUT, dial).await.map_err(|_| NixError::Silent { socket: name() })?
+/// [`LocalNixError`].
+pub async fn connect(socket: &Path) -> Result<(NixClient, ServerHello), LocalNixError> {
+    dial(socket, greet).await
 }

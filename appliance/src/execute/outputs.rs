@@ -19,6 +19,7 @@ use super::{
 use crate::{
     model::{JobId, Payload, realised_paths},
     queue::roots::Roots,
+    wire::local_nix::LocalNixError,
 };
 
 /// Why outputs did not come home.
@@ -26,7 +27,7 @@ use crate::{
 pub(super) enum HomeError {
     /// The local store cannot be reached.
     #[error(transparent)]
-    Connect(#[from] nix::NixError),
+    Connect(#[from] LocalNixError),
     /// They could not be copied.
     #[error(transparent)]
     Ship(#[from] ShipError),

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     model::{Payload, Site, first_line},
     queue::roots::Roots,
+    wire::local_nix::LocalNixError,
 };
 
 /// How often inputs are sent again when the board lost them before it accepted the job.
@@ -160,7 +161,7 @@ impl Peer {
         if has_all(board, inputs).await.map_err(ShipError::To)? {
             return Ok(());
         }
-        let unreachable = |error: nix::NixError| {
+        let unreachable = |error: LocalNixError| {
             ShipError::From(ClientError::Nix(nix_compat::nix_daemon::NixError::new(
                 error.to_string(),
             )))

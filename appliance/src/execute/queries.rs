@@ -16,7 +16,8 @@ use nix_compat::{
 };
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::nix::{self, NixClient, NixError};
+use super::nix::{self, NixClient};
+use crate::wire::local_nix::LocalNixError;
 
 /// How long an idle connection is kept: it is a process of nix-daemon's.
 const IDLE: Duration = Duration::from_secs(20);
@@ -30,7 +31,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 pub enum QueryError {
     /// No connection.
     #[error(transparent)]
-    Connect(#[from] NixError),
+    Connect(#[from] LocalNixError),
     /// nix-daemon refused, or went away.
     #[error("the local nix-daemon: {0}")]
     Ask(#[from] ClientError),

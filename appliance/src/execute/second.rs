@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     BuildSettings,
-    nix::{self, Reader, Writer},
+    nix::{self, ANSWER_TIMEOUT, Reader, Writer},
 };
 
 /// Longest wait for the garbage collector.
@@ -112,7 +112,8 @@ impl SecondStore {
     pub async fn collect_garbage(&self) -> Result<u64, SecondError> {
         let failed = |source| SecondError::Ask { root: self.root.clone(), source };
         let Streams { reader, writer, child: _child } = self.open().await?;
-        let (mut nix, _) = nix::greet(reader, writer).await.map_err(failed)?;
+        let greeting = nix::greet(reader, writer);
+        let (mut nix, _) = nix::within(ANSWER_TIMEOUT, greeting).await.map_err(failed)?;
         nix::within(COLLECT_TIMEOUT, nix.collect_garbage(u64::MAX, &mut Discard))
             .await
             .map_err(failed)

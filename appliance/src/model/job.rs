@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use nix_compat::{
-    derivation::BasicDerivation,
-    nix_daemon::BuildResult,
-    nixbase32,
-    store_path::{STORE_DIR, StorePath},
+    derivation::BasicDerivation, nix_daemon::BuildResult, nixbase32, store_path::StorePath,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -294,7 +291,7 @@ impl Job {
 }
 
 /// The store paths that a result says were made. Realisations are JSON whose `outPath` is a path's
-/// name in the store (Nix's `realisation.cc`); what cannot be read is left out.
+/// name in the store (Nix's `realisation.cc`), or the path; what cannot be read is left out.
 #[must_use]
 pub fn realised_paths(result: &BuildResult) -> BTreeSet<StorePath> {
     #[derive(Deserialize)]
@@ -304,7 +301,7 @@ pub fn realised_paths(result: &BuildResult) -> BTreeSet<StorePath> {
     }
     let parse = |json: &str| {
         let Realised { out_path } = serde_json::from_str(json).ok()?;
-        format!("{STORE_DIR}/{out_path}").parse().ok()
+        StorePath::from_base_name(out_path.rsplit('/').next()?).ok()
     };
     result.built_outputs.values().filter_map(|realisation| parse(&realisation.0)).collect()
 }

@@ -115,20 +115,6 @@ pub fn features(root: &Path, cores: u32, mem_mib: u64) -> BTreeSet<&'static str>
     features
 }
 
-/// How many builds at once suit a machine when nobody says otherwise: one for each 2 GiB of
-/// memory, at most one a core, at least one.
-///
-/// A build runs `make -j<cores>` of its own, so slots beyond one help where a build is serial
-/// (configuring, linking, unpacking), and each costs memory: C++ compilers take about 1 GiB each,
-/// linkers more, and a board that swaps to its SD card is slower than one that waits. Memory is
-/// rounded to the nearest step since "4 GiB" boards report 3.7.
-#[must_use]
-pub fn default_slots(cores: u32, mem_mib: u64) -> u32 {
-    const MIB_PER_SLOT: u64 = 2048;
-    let by_memory = mem_mib.saturating_add(MIB_PER_SLOT / 2) / MIB_PER_SLOT;
-    u32::try_from(by_memory).unwrap_or(u32::MAX).min(cores).max(1)
-}
-
 /// Nix's system for what `uname -m` says. Of a machine that is not known it is assumed that Nix has
 /// the kernel's word for it.
 #[must_use]
@@ -184,24 +170,6 @@ mod tests {
         assert!(Machine::observe(root.path()).unwrap_err().to_string().contains("meminfo"));
         fs::write(root.path().join("proc/meminfo"), "MemTotal: lots\n").unwrap();
         assert!(Machine::observe(root.path()).unwrap_err().to_string().contains("meminfo"));
-    }
-
-    #[test]
-    fn slots_follow_memory_and_cores() {
-        for (cores, mem_mib, slots) in [
-            (1, 430, 1),
-            (4, 930, 1),
-            (4, 1_890, 1),
-            (4, 3_793, 2),
-            (4, 7_900, 4),
-            (4, 15_900, 4),
-            (8, 15_900, 8),
-            (64, 128_000, 63),
-            (0, 0, 1),
-            (u32::MAX, u64::MAX, u32::MAX),
-        ] {
-            assert_eq!(default_slots(cores, mem_mib), slots, "{cores} cores, {mem_mib} MiB");
-        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub mod node_id;
 pub mod vitals;
 
 pub use emulation::Emulated;
-pub use machine::{Machine, default_slots};
+pub use machine::Machine;
 pub use node_id::node_id;
 
 use std::{

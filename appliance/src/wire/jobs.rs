@@ -110,18 +110,24 @@ impl<'a, B: Builds> Jobs<'a, B> {
         let mut index = 0;
         while self.stirred && index < self.steps.len() {
             let step = &self.steps[index];
-            let waits = matches!(step.state, State::Waiting(_));
+            if !matches!(step.state, State::Waiting(_)) {
+                index += 1;
+                continue;
+            }
             let mut others = step.waits_for.iter();
-            if let Some(why) = others.find_map(|other| self.failure(*other)).filter(|_| waits) {
+            if let Some(why) = others.find_map(|other| self.failure(*other)) {
                 let result = BuildResult::failure(BuildStatus::DependencyFailed, why);
                 self.steps[index].state = State::Ended(Ended { id: None, result });
                 // Another one may wait for this one.
                 index = 0;
                 continue;
             }
-            let step = &self.steps[index];
-            if waits && step.waits_for.iter().all(|other| self.is_ended(*other)) {
-                return (self.underway() < MAX_AT_ONCE).then_some(index);
+            if step.waits_for.iter().all(|other| self.is_ended(*other)) {
+                if self.underway() < MAX_AT_ONCE {
+                    return Some(index);
+                }
+                // Room is made when one ends.
+                break;
             }
             index += 1;
         }

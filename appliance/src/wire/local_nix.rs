@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use nix_compat::{
     store_path::STORE_DIR,
     wire::WireError,
 };
-use rustix::net::sockopt::set_socket_send_buffer_size_force;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::{
@@ -127,21 +127,8 @@ impl LocalNix {
         &self,
         at_most: ProtocolVersion,
     ) -> Result<(DaemonClient, ServerHello), LocalNixError> {
-        let socket = || self.socket.clone();
-        let opening = async {
-            let stream = UnixStream::connect(&self.socket)
-                .await
-                .map_err(|source| LocalNixError::Connect { socket: socket(), source })?;
-            // Best effort: fewer, larger steps. Only root may.
-            let _ = set_socket_send_buffer_size_force(&stream, SOCKET_BYTES);
-            let (read, write) = stream.into_split();
-            DaemonClient::handshake(read, write, at_most)
-                .await
-                .map_err(|source| LocalNixError::Handshake { socket: socket(), source })
-        };
-        let opened = timeout(OPEN_TIMEOUT, opening)
-            .await
-            .unwrap_or_else(|_| Err(LocalNixError::Timeout(socket())));
+        let greet = |read, write| DaemonClient::handshake(read, write, at_most);
+        let opened = dial(&self.socket, greet).await;
         let trouble = opened.as_ref().err().map(ToString::to_string).unwrap_or_default();
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         opened
@@ -160,6 +147,33 @@ impl LocalNix {
             Err(LocalNixError::Older { socket: self.socket.clone(), before, now })
         }
     }
+}
+
+/// Connects to the nix-daemon that listens at `socket`, and greets it.
+///
+/// # Errors
+/// [`LocalNixError`], but for [`LocalNixError::Older`].
+pub async fn dial<T, G>(
+    socket: &Path,
+    greet: impl FnOnce(OwnedReadHalf, OwnedWriteHalf) -> G,
+) -> Result<T, LocalNixError>
+where
+    G: Future<Output = Result<T, ClientError>>,
+{
+    let name = || socket.to_owned();
+    let opening = async {
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(|source| LocalNixError::Connect { socket: name(), source })?;
+        // Best effort: fewer, larger steps, as far as net.core.wmem_max allows.
+        let _ = set_socket_send_buffer_size(&stream, SOCKET_BYTES);
+        let (read, write) = stream.into_split();
+        greet(read, write)
+            .await
+            .map_err(|source| LocalNixError::Handshake { socket: name(), source })
+    };
+    let opened = timeout(OPEN_TIMEOUT, opening).await;
+    opened.unwrap_or_else(|_| Err(LocalNixError::Timeout(name())))
 }
 
 /// The client's end of a connection.

@@ -7,14 +7,12 @@ use std::{
     path::Path,
 };
 
+use crate::model::{Client, JobKey, Mode, Payload, Site, Submission, realised_paths};
 use nix_compat::{
     derivation::{BasicDerivation, Derivation, DerivationOutput},
     nix_daemon::{BuildMode, BuildResult},
     store_path::StorePath,
 };
-use serde::Deserialize;
-
-use crate::model::{Client, JobKey, Mode, Payload, Site, Submission};
 
 /// The largest `.drv` file that is read.
 const DRV_BYTES_MAX: u64 = 64 << 20;
@@ -144,16 +142,7 @@ impl Outputs {
         if !result.is_success() {
             return BTreeSet::new();
         }
-        let realised = result.built_outputs.values().filter_map(|realisation| {
-            #[derive(Deserialize)]
-            #[serde(rename_all = "camelCase")]
-            struct Realised {
-                out_path: String,
-            }
-            let realised: Realised = serde_json::from_str(&realisation.0).ok()?;
-            StorePath::from_base_name(realised.out_path.rsplit('/').next()?).ok()
-        });
-        self.0.into_iter().chain(realised).collect()
+        self.0.into_iter().chain(realised_paths(result)).collect()
     }
 }
 

@@ -70,3 +70,19 @@ async fn nothing_starts_once_it_stops() {
     tokio::task::yield_now().await;
     assert!(rig.is_idle());
 }
+
+#[tokio::test]
+async fn the_oldest_logs_go_when_all_together_are_too_large() {
+    let mut rig = Rig::new();
+    // Each a third of what there is room for.
+    let line = "x".repeat(usize::try_from(LOGS_BYTES / 3).unwrap()).leak();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let mut alice = rig.submit(name).await;
+        let run = rig.run().await;
+        run.line(line);
+        run.succeeds();
+        assert!(alice.result().await.is_success());
+    }
+    until(|| rig.logged_bytes() <= LOGS_BYTES).await;
+    assert!(rig.logged_bytes() > 0, "the newest are kept");
+}

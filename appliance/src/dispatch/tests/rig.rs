@@ -41,6 +41,8 @@ use crate::{
 /// others may be using.
 const DEADLINE: Duration = Duration::from_secs(120);
 pub(super) const NEVER: Duration = Duration::from_secs(24 * 3600);
+/// All logs of a rig together.
+pub(super) const LOGS_BYTES: u64 = 64 << 10;
 pub(super) const SHORTLY: Duration = Duration::from_millis(50);
 pub(super) const PATIENT: Patience =
     Patience { orphan_grace: NEVER, output_grace: NEVER, away: NEVER };
@@ -269,7 +271,7 @@ impl Rig {
         let at = |name: &str| folder.path().join(name);
         let (queue, recovery) =
             Queue::open(&at("queue"), Limits::default(), &["board".to_owned()], 1).unwrap();
-        let limits = LogLimits { job_bytes: 1 << 20, total_bytes: 1 << 24 };
+        let limits = LogLimits { job_bytes: 1 << 20, total_bytes: LOGS_BYTES };
         let (sender, runs) = mpsc::unbounded_channel();
         let hands = Hands {
             runs: sender,
@@ -360,6 +362,12 @@ impl Rig {
     /// Whether anything is held for a job: `inputs` or `outputs`, or the job as such.
     pub(super) fn holds(&self, id: &JobId) -> bool {
         self.folder.path().join("roots").join(id.as_str()).exists()
+    }
+
+    /// What all logs take.
+    pub(super) fn logged_bytes(&self) -> u64 {
+        let logs = std::fs::read_dir(self.folder.path().join("logs")).unwrap();
+        logs.map(|log| log.unwrap().metadata().unwrap().len()).sum()
     }
 
     /// Makes it impossible to keep a job's log: a folder is in its place.

@@ -181,9 +181,11 @@ async fn who_leaves_an_ended_job_does_not_count_as_leaving_the_next_of_its_name(
     until(|| rig.dispatcher.has_ended(&alice.id())).await;
     let mut bob = rig.submit("hello").await;
     let run = rig.run().await;
+    let mut changes = rig.dispatcher.changes();
     assert_eq!(text(&alice.result().await), "no such file");
     drop(alice);
-    tokio::time::sleep(2 * SHORTLY).await;
+    // She is detached, which is a change of the job that she was attached to.
+    soon(changes.recv()).await.unwrap();
     assert_eq!(rig.view(&bob.id()).attached, 1);
     run.succeeds();
     assert!(bob.result().await.is_success());
