@@ -15,6 +15,7 @@ release=${1:?usage: build.sh trixie|sid [CACHE_FOLDER]}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${2:-$here/../../target/lab}
 mirror=${LAB_MIRROR:-http://deb.debian.org/debian}
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 packages=(
   nix-bin bash busybox-static tini
@@ -23,10 +24,9 @@ packages=(
   iproute2 iputils-ping procps
 )
 
-# Systems that a host can emulate, by Debian's name of the architecture and QEMU's. Of these
-# packages only what is named in `unpack_foreign` is kept.
+# Systems that a host can emulate, by Debian's name of the architecture and QEMU's. Of qemu-user and
+# of their busybox only what is named in `unpack_foreign` is kept.
 declare -A foreign=([riscv64-linux]='riscv64 riscv64' [aarch64-linux]='arm64 aarch64')
-downloads=(qemu-user busybox-static:riscv64 busybox-static:arm64)
 
 case $release in
   trixie) options=() ;;
@@ -54,13 +54,44 @@ quietly() {
 install_tools() {
   local missing=()
   command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
-  [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+  [ -e "$keyring" ] || missing+=(debian-archive-keyring)
   command -v ip >/dev/null || missing+=(iproute2)
   command -v ssh-keygen >/dev/null || missing+=(openssh-client)
   [ ${#missing[@]} -eq 0 ] && return
   export DEBIAN_FRONTEND=noninteractive
   quietly apt-get update
   quietly apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# Downloads a package of another architecture into a folder. It is a static program, so any release's
+# will do: a mirror that is being brought up to date may lack the index of one architecture.
+fetch_foreign() {
+  local package=$1 architecture=$2 folder=$3 apt suite
+  apt=$(mktemp -d)
+  chmod 755 "$apt"
+  mkdir -p "$apt"/state/lists/partial "$apt"/cache/archives/partial
+  touch "$apt"/status
+  local options=(
+    -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o Dir::State="$apt/state" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache"
+    -o APT::Architecture="$architecture" -o APT::Architectures::="$architecture"
+    -o APT::Sandbox::User=root -o Acquire::Check-Valid-Until=false -o Acquire::Languages=none
+  )
+  for suite in "$release" forky sid; do
+    echo "deb [signed-by=$keyring] $mirror $suite main" >"$apt/sources.list"
+    if (
+      cd "$folder" &&
+        apt-get "${options[@]}" --error-on=any update &&
+        apt-get "${options[@]}" download "$package"
+    ) >"$apt/log" 2>&1; then
+      rm -rf "$apt"
+      return
+    fi
+    echo "build.sh: no $package for $architecture in $suite" >&2
+  done
+  cat "$apt/log" >&2
+  rm -rf "$apt"
+  exit 1
 }
 
 # qemu-user with its registrations, and a folder like /usr/lib/lab for each foreign system.
@@ -70,6 +101,7 @@ unpack_foreign() {
     read -r debian qemu <<<"${foreign[$system]}"
     wanted+=("./usr/*qemu*$qemu*")
     mkdir -p "$root/usr/lib/lab-$system/bin"
+    fetch_foreign busybox-static "$debian" "$root/srv"
     dpkg-deb --fsys-tarfile "$root"/srv/busybox-static_*_"$debian".deb |
       tar -xO ./usr/bin/busybox >"$root/usr/lib/lab-$system/bin/busybox"
     chmod 755 "$root/usr/lib/lab-$system/bin/busybox"
@@ -151,9 +183,8 @@ if [ ! -d "$final" ]; then
   # In a mount namespace of its own, so that an interrupted run leaves no mounts behind.
   # shellcheck disable=SC2016 # the hook is for mmdebstrap's shell
   quietly unshare --mount mmdebstrap --mode=root --variant=minbase \
-    --architectures=amd64,riscv64,arm64 \
     --include="$(IFS=,; echo "${packages[*]}")" "${options[@]}" \
-    --customize-hook='cd "$1/srv" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download '"${downloads[*]}" \
+    --customize-hook='cd "$1/srv" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download qemu-user' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     "$release" "$final.part" "$mirror"
   unpack_foreign "$final.part"
