@@ -13,5 +13,6 @@ pub mod names;
 pub mod observe;
 pub mod place;
 pub mod queue;
+mod sys;
 pub mod trust;
 pub mod wire;

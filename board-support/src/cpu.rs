@@ -1,5 +1,6 @@
 //! What the CPU executes, as Nix and nixpkgs call it.
 
+pub mod hwprobe;
 pub mod riscv;
 
 /// What is known of the CPU beyond the kernel's word for it.

@@ -11,7 +11,11 @@ use board_support::{
     Compatible,
     binfmt::{self, Entry},
     boards,
-    cpu::{self, Extras, riscv::Common},
+    cpu::{
+        self, Extras,
+        hwprobe::{Pair, QUESTIONS},
+        riscv::Common,
+    },
     device_tree,
     vitals::{first_passive_mc, temperature_mc},
 };
@@ -79,6 +83,29 @@ fn harts_have_what_their_kernels_say() {
         let features: Vec<_> =
             cpu::gccarch_features("riscv64", Extras::default(), &common).collect();
         assert_eq!(features.contains(&"gccarch-rv64gc"), rv64gc, "{folder}");
+    }
+}
+
+/// What qemu-riscv64 10.0.13 answers to both questions for some of its CPUs (option `-cpu`).
+#[test]
+fn harts_have_what_their_kernel_answers() {
+    for (cpu, extensions, names) in [
+        ("sifive-u54", 0x3, "rv64gc"),
+        ("thead-c906", 0x1800_0003, "rv64gc zfh zfhmin"),
+        ("veyron-v1", 0xfb, "rv64gc zba zbb zbs zicboz zbc"),
+        ("rva22s64", 0x1001_007b, "rv64gc zba zbb zbs zicboz zkt zfhmin"),
+        ("rv64,v=true", 0x1_2000_00ff, "rv64gc v zba zbb zbs zicboz zbc zihintntl zfa"),
+        (
+            "rva23s64",
+            0x9_b40b_007f,
+            "rv64gc v zba zbb zbs zicboz zkt zvbb zvkb zvkt zfhmin zihintntl zvfhmin zfa zicond",
+        ),
+    ] {
+        let [base, others] = QUESTIONS;
+        let pairs = [Pair { value: 1, ..base }, Pair { value: extensions, ..others }];
+        let common = Common::default().probed(&pairs);
+        assert_eq!(common.names().collect::<Vec<_>>().join(" "), names, "{cpu}");
+        assert!(common.has("d") && !common.has("h"), "{cpu}");
     }
 }
 

@@ -248,6 +248,7 @@ mod tests {
             native: words(native),
             emulated: emulated.collect(),
             gccarch: Vec::new(),
+            isa: Vec::new(),
             features: BTreeSet::from(["benchmark"]),
         };
         let nix = NixConfig {

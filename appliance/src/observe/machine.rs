@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, fs::OpenOptions, path::Path};
 
 use board_support::{
     boards::{self, Board},
-    cpu::{self, Extras, riscv::Common},
+    cpu::{
+        self, Extras,
+        hwprobe::{Pair, QUESTIONS},
+        riscv::Common,
+    },
     device_tree,
 };
 
@@ -13,6 +17,7 @@ use super::{
     emulation::{Emulated, emulated},
     leading_number, read, read_at_most,
 };
+use crate::sys;
 
 /// `/proc/cpuinfo` has some 1.5 KiB a CPU on the most talkative machines.
 const MAX_CPUINFO_BYTES: u64 = 1 << 20;
@@ -40,24 +45,29 @@ pub struct Machine {
     pub emulated: Vec<Emulated>,
     /// `gccarch-` features of code that every CPU of it executes.
     pub gccarch: Vec<&'static str>,
+    /// Of a RISC-V machine, what compilers can be told of every hart: see [`Common::names`].
+    pub isa: Vec<&'static str>,
     /// Other system features that are true of it: see [`features`].
     pub features: BTreeSet<&'static str>,
 }
 
 impl Machine {
     /// Looks at this machine, with `/proc`, `/sys` and `/dev` below `root`. On a 64-bit ARM machine
-    /// it runs a tiny 32-bit program, for two seconds at most.
+    /// it runs a tiny 32-bit program, for two seconds at most; on a RISC-V machine it asks the kernel.
     ///
     /// # Errors
     ///
     /// [`ObserveError`] if the kernel does not tell its memory.
     pub fn observe(root: &Path) -> Result<Self, ObserveError> {
         let uname = rustix::system::uname();
-        Self::of(root, &uname.machine().to_string_lossy())
+        let mut answers = QUESTIONS;
+        // Without the call `/proc/cpuinfo` tells, and without the file nothing is known.
+        let answers = sys::hwprobe(&mut answers).map_or(&[][..], |()| &answers);
+        Self::of(root, &uname.machine().to_string_lossy(), answers)
     }
 
-    /// The same for a given kernel's word for the machine.
-    fn of(root: &Path, machine: &str) -> Result<Self, ObserveError> {
+    /// The same for a given kernel's word for the machine, and what it answered to [`QUESTIONS`].
+    fn of(root: &Path, machine: &str, answers: &[Pair]) -> Result<Self, ObserveError> {
         let meminfo = root.join("proc/meminfo");
         let mem_mib = mem_mib(&read(&meminfo)?, "MemTotal")
             .ok_or(ObserveError::Content { path: meminfo, what: "the size of memory" })?;
@@ -81,6 +91,11 @@ impl Machine {
         for it in &mut emulated {
             it.shadows_native = native.contains(&it.system);
         }
+        let common = Common::of(&cpuinfo).probed(answers);
+        let isa = match machine {
+            "riscv64" => common.names().collect(),
+            _ => Vec::new(),
+        };
         Ok(Self {
             cores,
             mem_mib,
@@ -90,7 +105,8 @@ impl Machine {
             system,
             native,
             emulated,
-            gccarch: cpu::gccarch_features(machine, extras, &Common::of(&cpuinfo)).collect(),
+            gccarch: cpu::gccarch_features(machine, extras, &common).collect(),
+            isa,
             features: features(root, cores, mem_mib),
         })
     }
@@ -179,9 +195,29 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("proc")).unwrap();
         fs::write(root.path().join("proc/meminfo"), "MemTotal: 4096 kB\n").unwrap();
-        let machine = Machine::of(root.path(), "pdp11").unwrap();
+        let machine = Machine::of(root.path(), "pdp11", &[]).unwrap();
         assert_eq!(machine.native, ["pdp11-linux"]);
         assert!(machine.gccarch.is_empty() && machine.emulated.is_empty());
+    }
+
+    #[test]
+    fn what_a_riscv_kernel_answers_goes_before_what_it_lists() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("proc")).unwrap();
+        fs::write(root.path().join("proc/meminfo"), "MemTotal: 4096 kB\n").unwrap();
+        fs::write(root.path().join("proc/cpuinfo"), "isa : rv64imafdcv_zba_zicbom\n").unwrap();
+        let observed = |answers: &[Pair]| Machine::of(root.path(), "riscv64", answers).unwrap();
+        let listed = observed(&[]);
+        assert_eq!(listed.isa, ["rv64gc", "v", "zba", "zicbom"]);
+        assert_eq!(listed.gccarch, ["gccarch-rv64gc"]);
+        // Linux 6.4 without vectors: F, D and C.
+        let [base, extensions] = QUESTIONS;
+        let answers = [Pair { value: 1, ..base }, Pair { value: 0b11, ..extensions }];
+        assert_eq!(observed(&answers).isa, ["rv64gc"]);
+        let unknown = [answers[0], Pair { key: -1, value: 0 }];
+        assert_eq!(observed(&unknown), listed);
+        let without = [answers[0], Pair { value: 0b10, ..extensions }];
+        assert!(observed(&without).gccarch.is_empty(), "no floating point");
     }
 
     #[test]

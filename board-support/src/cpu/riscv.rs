@@ -1,9 +1,13 @@
-//! RISC-V instruction sets, as `/proc/cpuinfo` names them.
+//! RISC-V instruction sets, as the kernel tells of them: by a system call ([`super::hwprobe`]), or as
+//! `/proc/cpuinfo` names them.
 //!
 //! A name is a base, `rv32` or `rv64`, then single letters, then longer names with `_` between (ISA
 //! manual, volume I, chapter "ISA Extension Naming Conventions"). The kernel writes no versions.
 
-use super::pairs;
+use super::{
+    hwprobe::{self, Answers, Pair},
+    pairs,
+};
 
 /// Longest name of an extension that is believed to be one.
 const MAX_NAME_LEN: usize = 40;
@@ -75,22 +79,34 @@ fn split_letters(part: &str) -> (&str, &str) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Common<'a> {
     cpuinfo: &'a [u8],
+    /// What the kernel answered when it was asked; then nothing else counts.
+    answers: Option<Answers>,
 }
 
 impl<'a> Common<'a> {
     /// Of the harts that `/proc/cpuinfo` lists, which are those that are online.
     ///
     /// Clusters differ, so a hart's own `hart isa` counts where the kernel shows it (since 6.6), and
-    /// else its `isa`. The system call riscv_hwprobe(2) would say the same of fewer extensions.
+    /// else its `isa`.
     #[must_use]
     pub const fn of(cpuinfo: &'a [u8]) -> Self {
-        Self { cpuinfo }
+        Self { cpuinfo, answers: None }
+    }
+
+    /// By what a 64-bit kernel answered to [`hwprobe::QUESTIONS`] for all harts that are online, if it
+    /// knows them (since 6.4): it tells what programs may use, whatever harts have.
+    #[must_use]
+    pub fn probed(self, pairs: &[Pair]) -> Self {
+        Self { answers: Answers::of(pairs), ..self }
     }
 
     /// Whether every hart has an extension. Of no harts, or one whose name makes no sense, nothing
     /// is known.
     #[must_use]
     pub fn has(self, extension: &str) -> bool {
+        if let Some(answers) = self.answers {
+            return answers.has(extension);
+        }
         let mut harts = self.harts().peekable();
         harts.peek().is_some() && harts.all(|isa| isa.is_some_and(|isa| isa.has(extension)))
     }
@@ -100,7 +116,15 @@ impl<'a> Common<'a> {
     #[must_use]
     pub fn is_rv64gc(self) -> bool {
         let wide = |isa: Option<Isa<'_>>| isa.is_some_and(|isa| isa.bits == 64);
-        self.harts().all(wide) && ["i", "m", "a", "f", "d", "c"].iter().all(|name| self.has(name))
+        (self.answers.is_some() || self.harts().all(wide))
+            && ["i", "m", "a", "f", "d", "c"].iter().all(|name| self.has(name))
+    }
+
+    /// What compilers can be told of it: `rv64gc`, if it has that, and extensions beyond. What has no
+    /// bit in the system call is left out, whichever way it is known.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let base = self.is_rv64gc().then_some("rv64gc");
+        base.into_iter().chain(hwprobe::beyond_rv64gc().filter(move |name| self.has(name)))
     }
 
     /// Each hart's instruction set; none where it makes no sense.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::{
+    hwprobe::{Pair, QUESTIONS},
     riscv::{Common, Isa},
     *,
 };
@@ -112,12 +113,35 @@ fn only_what_every_hart_has_counts() {
     assert!(!Common::of(b"isa : rv32gc\n").is_rv64gc());
 }
 
+/// What a kernel answers to both questions.
+fn answers(base: u64, extensions: u64) -> [Pair; 2] {
+    let [first, second] = QUESTIONS;
+    [Pair { value: base, ..first }, Pair { value: extensions, ..second }]
+}
+
+#[test]
+fn what_the_kernel_answers_goes_before_what_it_lists() {
+    let common = Common::of(b"isa : rv64imafdcv_zba_zbb_zicbom\n");
+    let names = |common: Common<'_>| common.names().collect::<Vec<_>>();
+    assert_eq!(names(common), ["rv64gc", "v", "zba", "zbb", "zicbom"]);
+    let asked = common.probed(&answers(1, 0b1011));
+    assert_eq!(names(asked), ["rv64gc", "zba"]);
+    assert!(asked.has("m") && asked.has("d") && !asked.has("v") && !asked.has("zicsr"));
+    assert!(!common.probed(&answers(1, 0b1010)).is_rv64gc(), "no floating point");
+    assert!(names(common.probed(&answers(0, u64::MAX))).is_empty(), "another base");
+    for unanswered in [&[][..], &[Pair { key: -1, value: 0 }; 2], &answers(1, 3)[..1]] {
+        assert_eq!(common.probed(unanswered), common, "{unanswered:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_give_words_only(
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
         name in "rv(32|64)[a-z0-9_]{0,60}",
+        pairs in proptest::collection::vec((-1_i64..8, any::<u64>()), 0..4),
     ) {
+        let pairs: Vec<_> = pairs.into_iter().map(|(key, value)| Pair { key, value }).collect();
         for cpuinfo in [bytes.clone(), format!("isa : {name}\nhart isa : {name}").into_bytes()] {
             prop_assert!((1..=4).contains(&x86_level(&cpuinfo)));
             let common = Common::of(&cpuinfo);
@@ -127,6 +151,9 @@ proptest! {
                 prop_assert!(!common.has(extension) || named);
             }
             prop_assert!(!common.is_rv64gc() || common.has("m"));
+            let probed = common.probed(&pairs);
+            prop_assert!(!probed.is_rv64gc() || probed.has("m"));
+            prop_assert!(probed == common || pairs.len() >= 2);
         }
         prop_assert!(!any_cpu(&bytes) || bytes.iter().any(u8::is_ascii_digit));
     }

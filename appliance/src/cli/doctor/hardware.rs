@@ -33,7 +33,11 @@ fn what(machine: &Machine) -> Finding {
         (None, Some(model)) => model,
         (None, None) => "this CPU",
     };
-    finding("machine", Verdict::Ok, format!("{name} executes {}", machine.native.join(", ")))
+    let mut found = format!("{name} executes {}", machine.native.join(", "));
+    if !machine.isa.is_empty() {
+        found += &format!("; every hart has {}", machine.isa.join(", "));
+    }
+    finding("machine", Verdict::Ok, found)
 }
 
 /// What of the features is true here, and what more could be offered.

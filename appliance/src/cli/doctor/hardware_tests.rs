@@ -32,6 +32,16 @@ fn is(finding: &Finding, verdict: Verdict, found: &str) {
 }
 
 #[test]
+fn what_every_hart_has_is_told() {
+    let machine = after("machine", |facts| {
+        let machine = facts.machine.as_mut().unwrap();
+        machine.native = vec!["riscv64-linux".into()];
+        machine.isa = vec!["rv64gc", "zba", "zbb"];
+    });
+    is(&machine, Verdict::Ok, "executes riscv64-linux; every hart has rv64gc, zba, zbb");
+}
+
+#[test]
 fn emulation_is_explained_with_what_is_native_on_the_lan() {
     let told = |away| {
         let mut facts = healthy();

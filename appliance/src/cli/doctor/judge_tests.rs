@@ -29,6 +29,7 @@ fn machine() -> Machine {
         native: vec!["x86_64-linux".into(), "i686-linux".into()],
         emulated: Vec::new(),
         gccarch: vec!["gccarch-x86-64"],
+        isa: Vec::new(),
         features: BTreeSet::from(["benchmark", "big-parallel"]),
     }
 }
