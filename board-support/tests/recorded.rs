@@ -86,6 +86,12 @@ fn harts_have_what_their_kernels_say() {
     }
 }
 
+/// The answers of a kernel whose base is I, M and A.
+fn answers(extensions: u64) -> [Pair; 2] {
+    let [base, others] = QUESTIONS;
+    [Pair { value: 1, ..base }, Pair { value: extensions, ..others }]
+}
+
 /// What qemu-riscv64 10.0.13 answers to both questions for some of its CPUs (option `-cpu`).
 #[test]
 fn harts_have_what_their_kernel_answers() {
@@ -101,11 +107,28 @@ fn harts_have_what_their_kernel_answers() {
             "rv64gc v zba zbb zbs zicboz zkt zvbb zvkb zvkt zfhmin zihintntl zvfhmin zfa zicond",
         ),
     ] {
-        let [base, others] = QUESTIONS;
-        let pairs = [Pair { value: 1, ..base }, Pair { value: extensions, ..others }];
+        let pairs = answers(extensions);
         let common = Common::default().probed(&pairs);
         assert_eq!(common.names().collect::<Vec<_>>().join(" "), names, "{cpu}");
         assert!(common.has("d") && !common.has("h"), "{cpu}");
+    }
+}
+
+/// What Linux 7.2 on QEMU's `virt` machine answers and lists.
+#[test]
+fn a_kernel_answers_what_it_lists() {
+    for (extensions, isa) in [
+        (
+            0x30c_2810_0000_00bb,
+            "rv64imafdch_zicntr_zicsr_zifencei_zihintpause_zihpm_zaamo_zalrsc_zca_zcd_zba_zbb_zbc_zbs_sstc",
+        ),
+        (0x30c_2800_0000_0003, "rv64imafdc_zicntr_zicsr_zifencei_zihpm_zaamo_zalrsc_zca_zcd"),
+    ] {
+        let cpuinfo = format!("isa\t\t: {isa}\nhart isa\t: {isa}\n");
+        let listed = Common::of(cpuinfo.as_bytes());
+        let pairs = answers(extensions);
+        let (listed, answered) = (listed.names(), listed.probed(&pairs).names());
+        assert_eq!(answered.collect::<Vec<_>>(), listed.collect::<Vec<_>>(), "{isa}");
     }
 }
 
