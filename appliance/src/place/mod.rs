@@ -323,8 +323,8 @@ pub fn restart(job: &JobFacts<'_>, elapsed: Duration, nodes: &[NodeFacts]) -> Op
     Some(words::restarted(node, native, emulated.saturating_sub(elapsed)))
 }
 
-/// Whether emulation ends sooner than the native nodes would, which may have to end other jobs
-/// first; not known without a history of both.
+/// Whether emulation ends sooner than the native nodes that are alive would, which may have to end
+/// other jobs first; not known without a history of both.
 fn emulates_sooner(job: &JobFacts<'_>, able: &Candidates<'_>) -> bool {
     let Times { native: Some(native), emulated: Some(emulated) } = job.times else { return false };
     if job.policy.emulation != Emulation::WhenFaster {
@@ -333,7 +333,7 @@ fn emulates_sooner(job: &JobFacts<'_>, able: &Candidates<'_>) -> bool {
     let alive = able.native.iter().filter(|n| n.health.is_alive());
     // Every slot's turn takes about as long as this job does.
     let turns = alive.map(|n| 1 + n.busy.max(n.assigned) / n.slots.max(1)).min();
-    turns.is_none_or(|turns| emulated < native.saturating_mul(turns))
+    turns.is_some_and(|turns| emulated < native.saturating_mul(turns))
 }
 
 fn best<'a>(nodes: &[&'a NodeFacts]) -> Option<&'a NodeFacts> {

@@ -298,6 +298,11 @@ fn emulation_that_ends_sooner_is_chosen_only_where_the_policy_says_so() {
         let expected = Expected::Waits(WaitFor::Slot, "riscv");
         assert_decision(case, &decided(emulation, times), &expected);
     }
+    // There is no turn to be sooner than.
+    let away = [emulator("emu", 0), with(away(), native("riscv", 0))];
+    let job = JobFacts { times: times(100, 250), ..job(Emulation::WhenFaster) };
+    let expected = Expected::Emulated("emu", "no native node takes it now, riscv (no answer)");
+    assert_decision("native away", &decide(&job, &away), &expected);
 }
 
 #[test]
