@@ -31,7 +31,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "place", "queue", "trust", "wire",
         ],
     ),
-    ("cli", &["bus", "config", "daemon", "discover", "fleet", "model", "observe", "wire"]),
+    (
+        "cli",
+        &["bus", "config", "daemon", "discover", "execute", "fleet", "model", "observe", "wire"],
+    ),
 ];
 
 /// Which folders may name a crate that does I/O, or that hides it.

@@ -7,10 +7,11 @@ use roost_lab::{Host, Lan, Output, Result, Service, fixtures::roost};
 const SOON: Duration = Duration::from_secs(30);
 
 /// Everyone may call these.
-const READING: [&str; 5] = [
+const READING: [&str; 6] = [
     "org.roost.Node1.Describe",
     "org.roost.Node1.ListJobs",
     "org.roost.Node1.ListBoards",
+    "org.roost.Node1.ListSecondStores",
     "org.freedesktop.DBus.Properties.GetAll string:org.roost.Node1",
     "org.freedesktop.DBus.Introspectable.Introspect",
 ];

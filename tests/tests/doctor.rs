@@ -3,13 +3,18 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests, outside of test functions")]
 
+use std::time::Duration;
+
 use roost_lab::{
     Host, Lan, Result, Service,
-    fixtures::{builds, fleet, roost},
+    fixtures::{builds, fleet, native::RISCV, roost},
 };
 use serde_json::Value;
 
 const USER: &str = "alice";
+
+/// For whatever should take a few seconds, on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
 
 /// The findings that are not `ok`, as `verdict check: found; fix`.
 fn complaints(host: &Host) -> Result<Vec<String>> {
@@ -104,6 +109,60 @@ fn a_workstation_is_well_and_what_is_broken_is_named_with_its_fix() -> Result<()
     let named = complaints.iter().find(|text| text.starts_with("failed"));
     assert!(named.is_some_and(|text| text.contains("dbus.socket")), "{complaints:#?}");
     assert_eq!(complaints.iter().filter(|text| text.starts_with("failed")).count(), 1, "the cause");
+    Ok(())
+}
+
+/// What doctor finds of the second store, if it looks at one.
+fn second_store(host: &Host) -> Result<Option<Value>> {
+    let output = host.run(["roost", "doctor", "--json"])?;
+    let findings: Value = serde_json::from_str(&output.stdout).expect("doctor prints JSON");
+    let findings = findings.as_array().expect("a list of findings");
+    Ok(findings.iter().find(|finding| finding["check"] == "second store").cloned())
+}
+
+#[test]
+fn the_way_to_a_nix_daemon_for_the_second_store_is_checked_where_there_is_one() -> Result<()> {
+    let lan = Lan::new()?;
+    let spec = lan.host("ws").emulates([RISCV]).nix_conf("extra-platforms =");
+    let spec = spec.nix_conf("builders = @/run/roost/machines");
+    let ws = roost::workstation(spec, "emulate_here = true\n")?.start()?;
+    ws.enable_service(Service::ROOST)?;
+    assert_eq!(complaints(&ws)?, [""; 0]);
+    let found = second_store(&ws)?.expect("it is checked");
+    let text = found["found"].as_str().unwrap_or_default();
+    assert!(text.contains("started by roost itself, emulates riscv64-linux"), "{text}");
+    each_is_named_with_its_fix(
+        &ws,
+        &[
+            Broken {
+                by: "mv /usr/bin/nix-daemon /root/",
+                mended_by: "mv /root/nix-daemon /usr/bin/",
+                told: "failed second store: cannot start nix-daemon --stdio: ",
+                fix: "PATH of the roost daemon",
+            },
+            Broken {
+                by: "mkdir -p /run/systemd/system",
+                mended_by: "rm -r /run/systemd",
+                told: "failed second store: nobody listens at /run/roost-emulation.sock",
+                fix: "systemctl enable --now roost-emulation.socket",
+            },
+        ],
+    )?;
+    // What listens starts something else.
+    let mut other = ws.spawn(
+        "exec systemd-socket-activate --accept --inetd --listen=/run/roost-emulation.sock false",
+    )?;
+    lan.wait_until(SOON, "the socket is there", || {
+        ws.sh("test -S /run/roost-emulation.sock").is_ok_and(|test| test.success())
+    })?;
+    let complaint = complaints(&ws)?.join("\n");
+    for words in ["failed second store: nix-daemon for /var/lib/roost/emulation: ", "journalctl"] {
+        assert!(complaint.contains(words), "{complaint}");
+    }
+    other.kill();
+
+    ws.check("sed -i /emulate_here/d /etc/roost/roost.toml")?;
+    assert_eq!(second_store(&ws)?, None);
     Ok(())
 }
 

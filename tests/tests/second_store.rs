@@ -1,6 +1,8 @@
 //! A workstation that has an emulator: it is used in a store of its own, if at all, and as the
 //! rules of placement say.
 
+#![expect(clippy::expect_used, reason = "helpers of tests, outside of test functions")]
+
 use std::time::Duration;
 
 use roost_lab::{
@@ -12,6 +14,7 @@ use roost_lab::{
         roost, steered,
     },
 };
+use serde_json::Value;
 
 /// For whatever should take a few seconds, on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -31,6 +34,13 @@ fn build(ws: &Host, name: &str) -> Result<Output> {
     Nix::DashBuild.command(ws, &foreign::drv(name, RISCV).expr(), &[])?.run()
 }
 
+/// The second store as `roost status --json` shows it; null if there is none.
+fn shown(ws: &Host) -> Result<Value> {
+    let mut status: Value =
+        serde_json::from_str(&ws.check("roost status --json")?).expect("roost status prints JSON");
+    Ok(status["second_store"].take())
+}
+
 /// Where a job was built, and whether that was emulated.
 fn built_on(ws: &Host, name: &str) -> Result<(Option<String>, bool)> {
     let job = fleet::jobs(ws)?.into_iter().find(|job| job.name == name);
@@ -43,6 +53,9 @@ fn a_workstation_does_not_emulate_unless_told_to() -> Result<()> {
     let [ws, riscv] = pair(&lan, "")?;
     let output = build(&ws, "native")?.ok()?;
     assert_eq!(ws.read(output.stdout.trim())?, foreign::output(RISCV));
+    assert_eq!(shown(&ws)?, Value::Null);
+    let text = ws.check("roost status")?;
+    assert!(!text.contains("SECOND STORE"), "{text}");
     riscv.power_off()?;
     fleet::wait_reach(&lan, &ws, &riscv, "away")?;
     let output = build(&ws, "nowhere")?;
@@ -127,6 +140,50 @@ fn a_build_that_is_cancelled_or_whose_daemon_is_killed_ends_and_leaves_nothing_b
     assert_eq!(ws.read(&path)?, foreign::output(RISCV));
     let left = "find /var/lib/roost/emulation/nix/store -name '*.chroot' | wc -l";
     lan.wait_until(SOON, "nothing is left of them", || ws.check(left).is_ok_and(|n| n == "0"))
+}
+
+#[test]
+fn status_shows_the_second_store_apart_from_boards_and_what_it_runs() -> Result<()> {
+    let lan = Lan::new()?;
+    let spec = steered::allow(lan.host("ws").emulates([RISCV])).nix_conf("extra-platforms =");
+    let spec = spec.nix_conf("builders = @/run/roost/machines");
+    let ws = roost::workstation(spec, "emulate_here = true\n")?;
+    let [ws, board] = lan.start([ws, fleet::board(&lan, "board", 1, "")?])?;
+    fleet::join(&lan, &ws, &[&board])?;
+    steered::prepare(&ws)?;
+    let store = shown(&ws)?;
+    assert_eq!(store["name"], "ws (emulation)", "{store}");
+    assert_eq!((&store["emulated"][0], &store["systems"][0]), (&RISCV.into(), &Value::Null));
+    assert_eq!((&store["running"], &store["trouble"]), (&0.into(), &"".into()));
+    assert!(store["slots"].as_u64() >= Some(1), "{store}");
+
+    let drv = foreign::steered("here", RISCV);
+    let mut build = Nix::DashBuild.command(&ws, &drv.expr(), &[])?.spawn()?;
+    steered::wait_started(&lan, &ws, "here", 1)?;
+    assert_eq!(shown(&ws)?["running"], 1);
+    let text = ws.check("roost status")?;
+    let (boards, second) = text.split_once("\nSECOND STORE ").expect("a table of its own");
+    assert!(boards.contains("board  up ") && !boards.contains("emulation"), "{text}");
+    let words: Vec<_> = second.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!(words[..4], ["ws", "(emulation)", "up", RISCV], "{text}");
+    assert_eq!(words[5..], ["1", "in", "/var/lib/roost/emulation"], "{text}");
+    steered::release_all(&ws)?;
+    build.wait(SOON)?.ok()?;
+    lan.wait_until(SOON, "nothing runs in it", || shown(&ws).is_ok_and(|it| it["running"] == 0))?;
+
+    // Without a nix-daemon it is in trouble, until there is one again.
+    ws.check("mv /usr/bin/nix-daemon /root/")?;
+    ws.kill9(Service::ROOST)?;
+    ws.start_service(Service::ROOST)?;
+    lan.wait_until(SOON, "trouble is shown", || {
+        let trouble = |it: Value| it["trouble"].to_string().contains("cannot start nix-daemon");
+        shown(&ws).is_ok_and(trouble)
+    })?;
+    let text = ws.check("roost status")?;
+    assert!(text.contains("ws (emulation)  trouble  riscv64-linux"), "{text}");
+    ws.check("mv /root/nix-daemon /usr/bin/")?;
+    assert_eq!(shown(&ws)?["trouble"], "");
+    Ok(())
 }
 
 #[test]

@@ -31,6 +31,7 @@ trait Node {
     fn describe(&self) -> zbus::Result<NodeDict>;
     fn list_jobs(&self) -> zbus::Result<Vec<JobDict>>;
     fn list_boards(&self) -> zbus::Result<Vec<BoardDict>>;
+    fn list_second_stores(&self) -> zbus::Result<Vec<NodeDict>>;
     fn why(&self, job: &str) -> zbus::Result<(JobDict, Vec<(u64, String)>)>;
     fn job_log(&self, job: &str) -> zbus::Result<(OwnedFd, bool)>;
 }
@@ -139,6 +140,15 @@ impl Client {
     /// See [`Self::node`].
     pub async fn boards(&self) -> Result<Vec<BoardView>, ClientError> {
         Ok(self.proxy.list_boards().await?.into_iter().map(BoardView::from).collect())
+    }
+
+    /// The second store, in which it emulates, as a node; none if it does not.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::node`].
+    pub async fn second_store(&self) -> Result<Option<NodeView>, ClientError> {
+        Ok(self.proxy.list_second_stores().await?.into_iter().next().map(NodeView::from))
     }
 
     /// Its jobs, ended ones that it still remembers included.

@@ -17,6 +17,9 @@ pub trait NodeControl: Clone + Send + Sync + 'static {
     /// The boards that this node knows.
     fn boards(&self) -> impl Future<Output = Vec<BoardView>> + Send;
 
+    /// The second store, in which this machine emulates, as a node; none if it does not.
+    fn second_store(&self) -> impl Future<Output = Option<NodeView>> + Send;
+
     /// The jobs, ended ones that are still remembered included.
     fn jobs(&self) -> impl Future<Output = Vec<JobView>> + Send;
 

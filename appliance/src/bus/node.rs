@@ -78,6 +78,12 @@ impl<C: NodeControl> Node<C> {
         self.control.boards().await.into_iter().map(BoardDict::from).collect()
     }
 
+    /// The second store, in which this machine emulates, as a node; empty if it does not.
+    #[zbus(out_args("stores"))]
+    async fn list_second_stores(&self) -> Vec<NodeDict> {
+        self.control.second_store().await.into_iter().map(NodeDict::from).collect()
+    }
+
     /// Why a job is where it is: the job, and its story, oldest first, as seconds since 1970 and a
     /// line.
     #[zbus(out_args("job", "notes"))]

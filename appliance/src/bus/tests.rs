@@ -57,6 +57,10 @@ fn node() -> NodeView {
     }
 }
 
+fn second_store() -> NodeView {
+    NodeView { name: "desk (emulation)".into(), systems: Vec::new(), ..node() }
+}
+
 fn board() -> BoardView {
     BoardView {
         node: NodeView { temperature_mc: None, draining: false, ..node() },
@@ -99,6 +103,10 @@ impl NodeControl for Fake {
 
     async fn boards(&self) -> Vec<BoardView> {
         vec![board(), BoardView { reach: Reach::Pending, ..board() }]
+    }
+
+    async fn second_store(&self) -> Option<NodeView> {
+        Some(second_store())
     }
 
     async fn jobs(&self) -> Vec<JobView> {
@@ -162,6 +170,7 @@ async fn views_arrive_as_they_were() {
     assert_eq!(client.node().await.unwrap(), node());
     assert_eq!(client.boards().await.unwrap()[0], board());
     assert_eq!(client.boards().await.unwrap()[1].reach, Reach::Pending);
+    assert_eq!(client.second_store().await.unwrap(), Some(second_store()));
     assert_eq!(client.jobs().await.unwrap(), [job()]);
     assert_eq!(client.why("hello").await.unwrap(), why());
 }

@@ -97,7 +97,7 @@ Run it as root: some facts are root's alone, and checks that lack them are skipp
 /// The commands that the daemon answers.
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Ask {
-    /// Show this node and the boards it knows.
+    /// Show this node, the boards it knows, and the store it emulates in, if it does.
     #[command(after_help = "\
 A board's state:
   up          connected and used

@@ -24,15 +24,19 @@ type Done = Result<(), CommandError>;
 struct Status<'a> {
     node: &'a NodeView,
     boards: &'a [BoardView],
+    /// The store in which this machine emulates, as a node; none if it does not.
+    second_store: Option<&'a NodeView>,
 }
 
 pub(super) async fn status(client: &Client, json: bool, out: &mut impl Write) -> Done {
     let (node, mut boards) = (client.node().await?, client.boards().await?);
     boards.sort_by(|a, b| (&a.node.name, &a.node.id).cmp(&(&b.node.name, &b.node.id)));
+    let second_store = client.second_store().await?;
+    let second_store = second_store.as_ref();
     if json {
-        return print_json(&Status { node: &node, boards: &boards }, out);
+        return print_json(&Status { node: &node, boards: &boards, second_store }, out);
     }
-    Ok(out.write_all(render::status(&node, &boards).as_bytes())?)
+    Ok(out.write_all(render::status(&node, &boards, second_store).as_bytes())?)
 }
 
 pub(super) async fn jobs(

@@ -3,20 +3,32 @@
 use comfy_table::{ColumnConstraint, Table, presets};
 
 use super::human;
-use crate::model::{BoardView, JobView, NodeView, Reach, Standing, Why};
+use crate::{
+    model::{BoardView, JobView, NodeView, Reach, Standing, Why},
+    names,
+};
 
-/// `roost status`: this node, then a line a board.
+/// `roost status`: this node, a line a board, and its second store, if it has one.
 #[must_use]
-pub(crate) fn status(node: &NodeView, boards: &[BoardView]) -> String {
+pub(crate) fn status(
+    node: &NodeView,
+    boards: &[BoardView],
+    second_store: Option<&NodeView>,
+) -> String {
     let mut text = this_node(node);
-    if boards.is_empty() && node.slots > 0 {
-        return text;
-    }
-    if boards.is_empty() {
+    if !boards.is_empty() {
+        text += &format!("\n{}", board_table(boards));
+    } else if node.slots == 0 {
         text += "\nNo boards yet. One that is switched on, on this network and running roost shows \
                  up by itself;\n`roost doctor` tells whether it could.\n";
-        return text;
     }
+    if let Some(store) = second_store {
+        text += &format!("\n{}", second_store_table(store));
+    }
+    text
+}
+
+fn board_table(boards: &[BoardView]) -> String {
     let mut header =
         vec!["BOARD", "STATE", "SYSTEMS", "SLOTS", "RUNNING", "QUEUED", "TEMP", "ADDRESS", "NOTE"];
     // Most fleets emulate nothing, and lines are long enough.
@@ -32,7 +44,25 @@ pub(crate) fn status(node: &NodeView, boards: &[BoardView]) -> String {
         }
         table.add_row(row);
     }
-    text + "\n" + &lines(&table)
+    lines(&table)
+}
+
+/// A table of its own: it is no board, and has no address, queue or sensor.
+fn second_store_table(store: &NodeView) -> String {
+    let mut table = table(&["SECOND STORE", "STATE", "EMULATES", "SLOTS", "RUNNING", "NOTE"]);
+    let note = match store.standing() {
+        Standing::Trouble(why) | Standing::Paused(why) => why.to_owned(),
+        Standing::Ready | Standing::Draining => format!("in {}", names::EMULATION_DIR),
+    };
+    table.add_row([
+        &store.name,
+        state_of(store),
+        &words(&store.emulated),
+        &store.slots.to_string(),
+        &store.running.to_string(),
+        &note,
+    ]);
+    lines(&table)
 }
 
 fn this_node(node: &NodeView) -> String {
@@ -85,13 +115,18 @@ fn board_row(board: &BoardView) -> Vec<String> {
 /// One word for how a board stands.
 fn state(board: &BoardView) -> &'static str {
     match board.reach {
-        Reach::Up => match board.node.standing() {
-            Standing::Ready => "up",
-            other => other.as_str(),
-        },
+        Reach::Up => state_of(&board.node),
         Reach::Connecting => "connecting",
         Reach::Away => "away",
         Reach::Pending => "pending",
+    }
+}
+
+/// One word for how a node stands that is reached.
+fn state_of(node: &NodeView) -> &'static str {
+    match node.standing() {
+        Standing::Ready => "up",
+        other => other.as_str(),
     }
 }
 
@@ -225,7 +260,7 @@ mod tests {
     #[test]
     fn status_is_a_line_a_board() {
         same(
-            &status(&fixtures::node(), &fixtures::boards()),
+            &status(&fixtures::node(), &fixtures::boards(), None),
             "\
 desk (desk-1c2d): roost 0.1.0, Nix 2.26.3, 16 cores, 31.2 GiB
 offers no slots, 1 running, 1 queued
@@ -242,16 +277,41 @@ pi4    pending  aarch64-linux  -              2      -        -       -      -  
     fn status_of_a_node_alone_says_what_it_offers_or_how_to_get_boards() {
         let board = NodeView { draining: true, ..fixtures::boards().swap_remove(0).node };
         same(
-            &status(&board, &[]),
+            &status(&board, &[], None),
             "\
 rock5 (rock5-0a1b): roost 0.1.0, Nix 2.26.3, 8 cores, 8.0 GiB
 offers 4 slots for aarch64-linux (emulates riscv64-linux), 2 running, 1 queued, draining: takes nothing new (`roost resume` ends that)
 ",
         );
-        assert!(status(&fixtures::node(), &[]).ends_with(
+        assert!(status(&fixtures::node(), &[], None).ends_with(
             "\nNo boards yet. One that is switched on, on this network and running roost shows up by \
              itself;\n`roost doctor` tells whether it could.\n"
         ));
+    }
+
+    #[test]
+    fn the_second_store_is_told_apart_from_boards() {
+        let store = NodeView {
+            name: "desk (emulation)".into(),
+            emulated: vec!["aarch64-linux".into(), "riscv64-linux".into()],
+            slots: 8,
+            running: 3,
+            ..NodeView::default()
+        };
+        let text = status(&fixtures::node(), &fixtures::boards(), Some(&store));
+        let (boards, second) = text.rsplit_once("\n\n").unwrap();
+        assert!(boards.ends_with("/etc/roost/known_hosts"), "{text}");
+        same(
+            second,
+            "\
+SECOND STORE      STATE  EMULATES                      SLOTS  RUNNING  NOTE
+desk (emulation)  up     aarch64-linux, riscv64-linux  8      3        in /var/lib/roost/emulation
+",
+        );
+        let full = NodeView { trouble: "the disk is full".into(), ..store };
+        let text = status(&fixtures::node(), &[], Some(&full));
+        assert!(text.contains("No boards yet.") && text.ends_with("the disk is full\n"), "{text}");
+        assert!(text.contains("desk (emulation)  trouble  "), "{text}");
     }
 
     #[test]

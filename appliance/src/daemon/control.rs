@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::{
     builder::{Here, Standing},
+    emulation::Second,
     parts::Parts,
 };
 use crate::{
@@ -32,6 +33,7 @@ struct Inner {
     dispatcher: Dispatcher,
     here: Option<Arc<Here>>,
     fleet: Option<Fleet>,
+    emulation: Option<Arc<Second>>,
     logs: Logs,
     view: watch::Sender<NodeView>,
     /// Something has happened that may need this node's health: a job changed, or somebody came.
@@ -44,6 +46,7 @@ impl Control {
             dispatcher: parts.dispatcher.clone(),
             here: parts.here.clone(),
             fleet: parts.fleet.clone(),
+            emulation: parts.emulation.clone(),
             logs: parts.logs.clone(),
             view: watch::Sender::new(parts.view.clone()),
             stirred: Notify::new(),
@@ -201,6 +204,11 @@ impl NodeControl for Control {
             board.ours = self.0.dispatcher.assigned(&board.node.id);
         }
         boards
+    }
+
+    async fn second_store(&self) -> Option<NodeView> {
+        let emulation = self.0.emulation.as_ref()?;
+        Some(emulation.shown(self.0.dispatcher.assigned(&emulation.view.id)).await)
     }
 
     async fn jobs(&self) -> Vec<JobView> {

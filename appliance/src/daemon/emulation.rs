@@ -1,18 +1,18 @@
 //! Emulation on a workstation: one more node, which builds in a second store of this machine.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::builder::{self, Fresh};
 use crate::{
     config::Config,
-    execute::{BuildSettings, Link, SecondError, SecondStore},
+    execute::{BuildSettings, Link, SecondError, SecondNix, SecondStore},
     model::NodeView,
-    names,
     place::{Health, NodeFacts},
 };
 
@@ -22,6 +22,8 @@ const SUFFIX: &str = " (emulation)";
 const ID_SUFFIX: &str = "-emulation";
 /// nix-daemon makes room in the second store long before builds are held up for want of it.
 const ROOM: u64 = 2;
+/// How long somebody who looks waits until it is found out whether trouble is over.
+const RECOVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The second store as a node.
 pub(super) struct Second {
@@ -45,9 +47,8 @@ impl Second {
     pub(super) fn open(config: &Config, view: NodeView, cores: u32) -> Result<Self, SecondError> {
         let min_free_mib = config.queue.min_free_mib;
         let store = SecondStore {
-            root: names::EMULATION_DIR.into(),
-            socket: names::EMULATION_SOCKET.into(),
-            program: PathBuf::from("nix-daemon"),
+            nix: SecondNix::default(),
+            trouble: Arc::default(),
             settings: BuildSettings {
                 cores,
                 timeout_s: config.board.timeout_s,
@@ -57,7 +58,7 @@ impl Second {
             systems: view.emulated.clone(),
             min_free_bytes: (min_free_mib * ROOM) << 20,
         };
-        store.prepare()?;
+        store.nix.prepare()?;
         let link = Arc::new(Link::second(&view.name, store.clone()));
         Ok(Self { view, link, store, min_free_mib, last: Mutex::default() })
     }
@@ -75,10 +76,23 @@ impl Second {
         NodeFacts::of(&self.view, self.health())
     }
 
+    /// As people see it now, with so many of this node's jobs.
+    pub(super) async fn shown(&self, jobs: u32) -> NodeView {
+        // It is not found out in time whether it is over: then it is not.
+        drop(timeout(RECOVER_TIMEOUT, self.store.recover()).await);
+        let trouble = self.room().err().unwrap_or_else(|| self.store.trouble());
+        NodeView { running: jobs, trouble, ..self.view.clone() }
+    }
+
+    /// Jobs are given to it even if there was no nix-daemon for the last one: the next one tells
+    /// whether there is one now.
     fn health(&self) -> Health {
+        self.room().map_or_else(Health::Away, |()| Health::Ready)
+    }
+
+    fn room(&self) -> Result<(), String> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = last.get(|| builder::room(&self.store.root, self.min_free_mib));
-        room.map_or_else(Health::Away, |()| Health::Ready)
+        last.get(|| builder::room(&self.store.nix.root, self.min_free_mib))
     }
 }
 
@@ -95,6 +109,7 @@ pub(super) fn describe(node: &NodeView, emulated: Vec<String>, slots: u32) -> No
         emulated,
         slots,
         systems: Vec::new(),
+        temperature_mc: None,
         ..node.clone()
     }
 }

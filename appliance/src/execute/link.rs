@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::{
     nix::{self, NixClient},
-    second::{SecondError, SecondStore, Streams},
+    second::{SecondClient, SecondError, SecondStore},
 };
 use crate::wire::CLIENT_SETTING;
 
@@ -225,20 +225,21 @@ impl Link {
 
     async fn open(&self) -> Result<Channel, LinkError> {
         let greeting = |reason: String| LinkError::Greeting { board: self.board.clone(), reason };
-        let (opened, options, process) = match &self.way {
+        let (mut nix, options, process) = match &self.way {
             Way::Ssh { client, .. } => {
                 let Process { stdin, stdout, child } = self.spawn(WORKER_COMMAND).await?;
                 let overrides = [(CLIENT_SETTING.to_owned(), client.clone())].into();
                 let options = ClientOptions { overrides, ..ClientOptions::default() };
-                (nix::greet(stdout, stdin).await, options, Carrier::Ssh(child))
+                let greeted = nix::greet(stdout, stdin).await;
+                let (nix, _) = greeted.map_err(|error| greeting(error.to_string()))?;
+                (nix, options, Carrier::Ssh(child))
             }
             Way::Second(store) => {
                 let second = |source| LinkError::Second { board: self.board.clone(), source };
-                let Streams { reader, writer, child } = store.open().await.map_err(second)?;
-                (nix::greet(reader, writer).await, store.options(), Carrier::Second(child))
+                let SecondClient { nix, child, .. } = store.connect().await.map_err(second)?;
+                (nix, store.options(), Carrier::Second(child))
             }
         };
-        let (mut nix, _) = opened.map_err(|error| greeting(error.to_string()))?;
         nix.set_options(&options, &mut Discard)
             .await
             .map_err(|error| greeting(error.to_string()))?;

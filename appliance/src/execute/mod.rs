@@ -21,7 +21,7 @@ pub use link::{CONTROL_COMMAND, Channel, Link, LinkError, Process, WORKER_COMMAN
 pub use local::{BuildSettings, LocalNix};
 pub use peer::Peer;
 pub use queries::{Queries, QueryError};
-pub use second::{SecondError, SecondStore};
+pub use second::{SecondClient, SecondError, SecondNix, SecondStore};
 
 use crate::model::{Client, JobKey, Mode, Payload, first_line};
 

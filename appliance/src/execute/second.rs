@@ -11,11 +11,12 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use nix_compat::nix_daemon::{
-    ClientOptions,
+    ClientOptions, ServerHello,
     client::{ClientError, Discard},
 };
 use tokio::{
@@ -25,21 +26,33 @@ use tokio::{
 
 use super::{
     BuildSettings,
-    nix::{self, ANSWER_TIMEOUT, Reader, Writer},
+    nix::{self, NixClient, Reader, Writer},
 };
+use crate::names;
 
 /// Longest wait for the garbage collector.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Longest wait for a nix-daemon to be started and to greet: less than a channel to it may take.
+const GREET_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The second store, and how it is built in.
+/// The way to a nix-daemon for the second store.
 #[derive(Clone, Debug)]
-pub struct SecondStore {
-    /// Its root: its `/nix/store` and all that belongs to it is below.
+pub struct SecondNix {
+    /// The store's root: its `/nix/store` and all that belongs to it is below.
     pub root: PathBuf,
     /// Where systemd listens for those who need a nix-daemon for it, if it does.
     pub socket: PathBuf,
     /// nix-daemon, as a program to start otherwise.
     pub program: PathBuf,
+}
+
+/// The second store, and how it is built in. Clones share what is known of it.
+#[derive(Clone, Debug)]
+pub struct SecondStore {
+    /// The way to a nix-daemon for it.
+    pub nix: SecondNix,
+    /// Why there was none when one was last needed; empty if there was.
+    pub trouble: Arc<Mutex<String>>,
     /// What each build is told.
     pub settings: BuildSettings,
     /// Systems that are emulated here.
@@ -78,16 +91,44 @@ pub enum SecondError {
     },
 }
 
-/// The streams of a nix-daemon.
-pub(super) struct Streams {
-    pub(super) reader: Reader,
-    pub(super) writer: Writer,
-    /// The process, if it is our own child. When the streams are closed, it ends its build and then
+/// A nix-daemon of the second store.
+pub struct SecondClient {
+    /// The connection to it.
+    pub(super) nix: NixClient,
+    /// What it said of itself.
+    pub hello: ServerHello,
+    /// The process, if it is our own child. When the connection is closed, it ends its build and then
     /// itself.
     pub(super) child: Option<Child>,
 }
 
-impl SecondStore {
+impl SecondClient {
+    /// Whether it was reached through systemd's socket.
+    #[must_use]
+    pub fn is_by_socket(&self) -> bool {
+        self.child.is_none()
+    }
+}
+
+/// The streams of a nix-daemon, and the process if it is our own child.
+struct Streams {
+    reader: Reader,
+    writer: Writer,
+    child: Option<Child>,
+}
+
+impl Default for SecondNix {
+    /// That of this machine.
+    fn default() -> Self {
+        Self {
+            root: names::EMULATION_DIR.into(),
+            socket: names::EMULATION_SOCKET.into(),
+            program: "nix-daemon".into(),
+        }
+    }
+}
+
+impl SecondNix {
     /// Makes its folder. Builds run as users of their own, who must be able to reach it.
     ///
     /// # Errors
@@ -105,25 +146,22 @@ impl SecondStore {
         add(parent, 0o011).map_err(|source| failed(parent, source))
     }
 
-    /// Deletes everything in it that nothing needs. Returns how many bytes that freed.
+    /// A nix-daemon for one connection, once it has answered.
     ///
     /// # Errors
-    /// [`SecondError`].
-    pub async fn collect_garbage(&self) -> Result<u64, SecondError> {
-        let failed = |source| SecondError::Ask { root: self.root.clone(), source };
-        let Streams { reader, writer, child: _child } = self.open().await?;
-        let greeting = nix::greet(reader, writer);
-        let (mut nix, _) = nix::within(ANSWER_TIMEOUT, greeting).await.map_err(failed)?;
-        nix::within(COLLECT_TIMEOUT, nix.collect_garbage(u64::MAX, &mut Discard))
-            .await
-            .map_err(failed)
+    /// [`SecondError::Start`] and [`SecondError::Ask`].
+    pub async fn connect(&self) -> Result<SecondClient, SecondError> {
+        let Streams { reader, writer, child } = self.open().await?;
+        let greeting = nix::within(GREET_TIMEOUT, nix::greet(reader, writer));
+        let (nix, hello) = greeting.await.map_err(self.failed())?;
+        Ok(SecondClient { nix, hello, child })
     }
 
-    /// A nix-daemon for one connection.
-    ///
-    /// # Errors
-    /// [`SecondError::Start`].
-    pub(super) async fn open(&self) -> Result<Streams, SecondError> {
+    fn failed(&self) -> impl Fn(ClientError) -> SecondError {
+        |source| SecondError::Ask { root: self.root.clone(), source }
+    }
+
+    async fn open(&self) -> Result<Streams, SecondError> {
         if let Ok(stream) = UnixStream::connect(&self.socket).await {
             let (reader, writer) = stream.into_split();
             let (reader, writer) = (Box::new(reader), Box::new(writer));
@@ -146,6 +184,43 @@ impl SecondStore {
             _ => Err(failed(io::ErrorKind::BrokenPipe.into())),
         }
     }
+}
+
+impl SecondStore {
+    /// What keeps it from building, as far as known; empty if nothing does.
+    #[must_use]
+    pub fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Finds out whether there is a nix-daemon for it again, if there was none.
+    pub async fn recover(&self) {
+        if !self.trouble().is_empty() {
+            drop(self.connect().await);
+        }
+    }
+
+    /// A nix-daemon for one connection. That there is none is remembered as trouble.
+    ///
+    /// # Errors
+    /// As [`SecondNix::connect`].
+    pub(super) async fn connect(&self) -> Result<SecondClient, SecondError> {
+        let connected = self.nix.connect().await;
+        let trouble = connected.as_ref().map_or_else(ToString::to_string, |_| String::new());
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        connected
+    }
+
+    /// Deletes everything in it that nothing needs. Returns how many bytes that freed.
+    ///
+    /// # Errors
+    /// [`SecondError`].
+    pub async fn collect_garbage(&self) -> Result<u64, SecondError> {
+        let SecondClient { mut nix, child: _child, .. } = self.connect().await?;
+        nix::within(COLLECT_TIMEOUT, nix.collect_garbage(u64::MAX, &mut Discard))
+            .await
+            .map_err(self.nix.failed())
+    }
 
     /// What its nix-daemon is told for each build.
     pub(super) fn options(&self) -> ClientOptions {
@@ -167,8 +242,6 @@ impl SecondStore {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use nix_compat::nix_daemon::{BuildStatus, Request};
 
     use super::*;
@@ -181,9 +254,12 @@ mod tests {
 
     fn store(root: &Path, nix: &FakeNix) -> SecondStore {
         SecondStore {
-            root: root.join("state/emulation"),
-            socket: nix.local().socket,
-            program: PathBuf::from("/no/such/program"),
+            nix: SecondNix {
+                root: root.join("state/emulation"),
+                socket: nix.local().socket,
+                program: PathBuf::from("/no/such/program"),
+            },
+            trouble: Arc::default(),
             settings: BuildSettings {
                 cores: 2,
                 timeout_s: 7200,
@@ -264,9 +340,37 @@ mod tests {
         let nix = FakeNix::new();
         let store = store(folder.path(), &nix);
         drop(nix);
-        let link = Link::second("ws (emulation)", store);
+        let link = Link::second("ws (emulation)", store.clone());
         let why = link.channel().await.err().unwrap().to_string();
         assert!(why.contains("ws (emulation)") && why.contains("/no/such/program"), "{why}");
+        assert!(store.trouble().contains("/no/such/program"), "{}", store.trouble());
+    }
+
+    #[tokio::test]
+    async fn trouble_is_over_when_there_is_a_nix_daemon_again() {
+        let (nix, folder) = (FakeNix::new(), tempfile::tempdir().unwrap());
+        let store = store(folder.path(), &nix);
+        store.recover().await;
+        *store.trouble.lock().unwrap() = "there was none".to_owned();
+        let (_, connection) = soon(async { tokio::join!(store.recover(), nix.accept()) }).await;
+        drop(connection);
+        assert_eq!(store.trouble(), "");
+    }
+
+    #[tokio::test]
+    async fn one_that_goes_away_before_it_answers_is_trouble_with_its_store_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let nix = FakeNix::new();
+        let mut store = store(folder.path(), &nix);
+        store.nix.socket = socket;
+        let (connected, _) = soon(async {
+            tokio::join!(store.connect(), async { drop(listener.accept().await.unwrap()) })
+        })
+        .await;
+        assert!(connected.is_err());
+        assert!(store.trouble().contains("state/emulation"), "{}", store.trouble());
     }
 
     #[tokio::test]
@@ -275,7 +379,7 @@ mod tests {
         let state = folder.path().join("state");
         fs::create_dir(&state).unwrap();
         fs::set_permissions(&state, fs::Permissions::from_mode(0o750)).unwrap();
-        store(folder.path(), &nix).prepare().unwrap();
+        store(folder.path(), &nix).nix.prepare().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&state), 0o751);
         assert_eq!(mode(&state.join("emulation")), 0o755);

@@ -29,6 +29,10 @@ pub(crate) struct Facts {
     pub daemon: Seen<NodeView>,
     /// The boards that the roost daemon knows.
     pub boards: Seen<Vec<BoardView>>,
+    /// The second store as the roost daemon shows it, if it has one.
+    pub second_store: Seen<Option<NodeView>>,
+    /// The way to a nix-daemon for it; none if the configuration wants no such store.
+    pub second_nix: Option<SecondWay>,
     /// What this machine is.
     pub machine: Seen<Machine>,
     /// How hot it is, if it can tell.
@@ -63,4 +67,15 @@ pub(crate) struct User {
     pub shell: bool,
     /// Its password field starts with `!`: without PAM, sshd takes the whole account as locked.
     pub locked: bool,
+}
+
+/// The way to a nix-daemon for the second store, gone as the roost daemon goes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecondWay {
+    /// Whether systemd starts services here. What it lets roost's do is not enough for a sandbox.
+    pub systemd: bool,
+    /// Whether somebody listens at the socket.
+    pub listens: bool,
+    /// The version of the nix-daemon that answered.
+    pub nix: Seen<String>,
 }

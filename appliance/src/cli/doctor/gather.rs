@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
@@ -12,12 +13,13 @@ use tokio::{process::Command, time::timeout};
 
 use super::{
     super::now_s,
-    facts::{Facts, NixDaemon, Seen, User},
+    facts::{Facts, NixDaemon, SecondWay, Seen, User},
 };
 use crate::{
     bus::{Client, ClientError, SystemBus},
     config::Config,
     discover::probe,
+    execute::SecondNix,
     model::{BoardView, NodeView},
     names,
     observe::{Machine, vitals},
@@ -35,18 +37,21 @@ const MORE_PATH: [&str; 3] = ["/usr/sbin", "/sbin", "/run/current-system/sw/bin"
 /// Gathers the facts of this machine.
 pub(in crate::cli) async fn gather(config: &Path) -> Facts {
     let bus = SystemBus::default();
-    let (system_bus, daemon, boards) = bus_and_daemon(&bus).await;
+    let (system_bus, Daemon { node, boards, second_store }) = bus_and_daemon(&bus).await;
     let root = Path::new("/");
+    let config = Config::load_or_default(config).map_err(|error| error.to_string());
     // Asked first: it starts nix-daemon, whose environment is looked at below.
     let nix = nix_daemon().await;
     Facts {
-        config: Config::load_or_default(config).map_err(|error| error.to_string()),
+        second_nix: second_nix(&config, root).await,
+        config,
         root: rustix::process::geteuid().is_root(),
         clock_s: now_s(),
         system_bus,
         avahi: probe(&bus).await,
-        daemon,
+        daemon: node,
         boards,
+        second_store,
         machine: Machine::observe(root).map_err(|error| error.to_string()),
         heat: vitals::heat(root),
         clock_mhz: vitals::clock_mhz(root),
@@ -58,24 +63,60 @@ pub(in crate::cli) async fn gather(config: &Path) -> Facts {
     }
 }
 
-async fn bus_and_daemon(bus: &SystemBus) -> (Seen<()>, Seen<NodeView>, Seen<Vec<BoardView>>) {
-    let unknown = |why: String| (Err(why.clone()), Err(why));
+/// What the roost daemon tells.
+struct Daemon {
+    node: Seen<NodeView>,
+    boards: Seen<Vec<BoardView>>,
+    second_store: Seen<Option<NodeView>>,
+}
+
+impl Daemon {
+    fn unknown(why: &str) -> Self {
+        let why = || why.to_owned();
+        Self { node: Err(why()), boards: Err(why()), second_store: Err(why()) }
+    }
+}
+
+async fn bus_and_daemon(bus: &SystemBus) -> (Seen<()>, Daemon) {
     let client = match Client::connect(bus).await {
         Ok(client) => client,
         Err(ClientError::NoBus(why)) => {
-            let (node, boards) = unknown("cannot be asked without the system bus".to_owned());
-            return (Err(format!("cannot be reached: {why}")), node, boards);
+            let daemon = Daemon::unknown("cannot be asked without the system bus");
+            return (Err(format!("cannot be reached: {why}")), daemon);
         }
-        Err(error) => {
-            let (node, boards) = unknown(error.to_string());
-            return (Ok(()), node, boards);
-        }
+        Err(error) => return (Ok(()), Daemon::unknown(&error.to_string())),
     };
     let told = |error| match error {
         ClientError::NoDaemon => "is not running".to_owned(),
         other => other.to_string(),
     };
-    (Ok(()), client.node().await.map_err(told), client.boards().await.map_err(told))
+    let daemon = Daemon {
+        node: client.node().await.map_err(told),
+        boards: client.boards().await.map_err(told),
+        second_store: client.second_store().await.map_err(told),
+    };
+    (Ok(()), daemon)
+}
+
+/// The way to a nix-daemon for the second store, if one is configured. Only root may go it, and only
+/// the roost daemon makes the store.
+async fn second_nix(config: &Seen<Config>, root: &Path) -> Option<SecondWay> {
+    config.as_ref().ok().filter(|it| it.workstation.enable && it.workstation.emulate_here)?;
+    let way = SecondNix::default();
+    let nix = if !rustix::process::geteuid().is_root() {
+        Err("only root may ask its nix-daemon".to_owned())
+    } else if !way.root.is_dir() {
+        Err(format!("{} is not there: roost makes it when it starts", way.root.display()))
+    } else {
+        let connected = way.connect().await;
+        connected.map(|it| it.hello.nix_version).map_err(|error| error.to_string())
+    };
+    Some(SecondWay {
+        // sd_booted(3)
+        systemd: root.join("run/systemd/system").is_dir(),
+        listens: UnixStream::connect(&way.socket).is_ok(),
+        nix,
+    })
 }
 
 /// Runs a program to its end; its standard output if it succeeded, else what it complained of.

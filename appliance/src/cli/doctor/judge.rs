@@ -4,6 +4,7 @@ use super::{
     Facts, Finding, Verdict,
     facts::{NixDaemon, Seen},
     hardware::hardware,
+    second_store::second_store,
 };
 use crate::{config::Config, discover::AnnounceState, names, observe::nix::IMPLIED};
 
@@ -30,6 +31,7 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
         findings.extend([builders(facts), bash(facts)]);
     }
     findings.extend(hardware(facts, &config));
+    findings.extend(facts.second_nix.as_ref().map(|way| second_store(facts, way)));
     findings
 }
 

@@ -50,6 +50,8 @@ pub(super) fn healthy() -> Facts {
             ..NodeView::default()
         }),
         boards: Ok(Vec::new()),
+        second_store: Ok(None),
+        second_nix: None,
         machine: Ok(machine()),
         heat: Some(Heat { temperature_mc: 52_300, passive_mc: Some(70_000) }),
         clock_mhz: Some((1_200, 2_400)),
