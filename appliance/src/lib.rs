@@ -8,6 +8,7 @@ pub mod discover;
 pub mod dispatch;
 pub mod execute;
 pub mod fleet;
+pub mod media;
 pub mod model;
 pub mod names;
 pub mod observe;

@@ -12,6 +12,7 @@ use std::{
 /// Which folder may name which others; `names` and a folder itself go without saying.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("media", &[]),
     ("config", &["model"]),
     ("place", &["model"]),
     ("queue", &["model"]),
@@ -40,6 +41,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("openssh", &["execute", "fleet"]),
     ("clap", &["cli"]),
     ("comfy_table", &["cli"]),
+    ("fatfs", &["media"]),
+    ("gpt", &["media"]),
     ("sd_notify", &["daemon"]),
 ];
 
