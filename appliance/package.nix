@@ -38,6 +38,7 @@ rustPlatform.buildRustPackage {
     install -Dm444 -t $out/share/dbus-1/system.d $share/dbus-1/system.d/*
     substituteInPlace \
       $out/lib/systemd/system/roost.service \
+      $out/lib/systemd/system/roost-first-boot.service \
       $out/etc/ssh/sshd_config.d/50-roost.conf \
       --replace-fail /usr/bin/roost $out/bin/roost
   '';

@@ -17,9 +17,11 @@ in
       "10-seed".repartConfig = {
         Type = "linux-generic";
         Format = "vfat";
-        Label = "ROOST_SEED";
-        SizeMinBytes = "16M";
-        SizeMaxBytes = "16M";
+        Label = names.seed_label;
+        # repart always makes FAT32, which is FAT32 for everybody from 65525 clusters on. That is
+        # 33 MiB; what is smaller is FAT16 to many programs, and unreadable.
+        SizeMinBytes = "36M";
+        SizeMaxBytes = "36M";
       };
       "20-root" = {
         storePaths = [ config.system.build.toplevel ];

@@ -70,7 +70,8 @@ async fn announce(mut service: Service) -> Result<(), Box<dyn Error>> {
 }
 
 async fn browse() {
-    let mut sightings = Avahi::on(SystemBus::new()).browse();
+    let mut sightings =
+        Avahi::on(SystemBus::new()).browse(|board| board.id.as_str().starts_with("board"));
     let mut lan = Directory::new();
     while let Some(sighting) = sightings.recv().await {
         if lan.apply(sighting).is_empty() {

@@ -1,25 +1,13 @@
 # A board: a machine that builds for others.
 { config, lib, ... }:
 let
-  names = lib.importJSON ../names.json;
   cfg = config.services.roost.board;
-  etcDir = lib.removePrefix "/etc/" (dirOf names.config_file);
 in
 {
   imports = [ ./common.nix ];
 
   options.services.roost.board = {
     enable = lib.mkEnableOption "building for the workstations on the local network";
-
-    authorizedKeys = lib.mkOption {
-      type = lib.types.listOf lib.types.singleLineStr;
-      default = [ ];
-      example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI... root@desk" ];
-      description = ''
-        SSH public keys that may build here. Who may build can put any path into this machine's
-        store: list only keys that trust each other.
-      '';
-    };
   };
 
   config = lib.mkIf cfg.enable {
@@ -31,6 +19,8 @@ in
       };
       settings.workstation.enable = lib.mkDefault false;
     };
+
+    systemd.services.roost-first-boot.wantedBy = [ "multi-user.target" ];
 
     services.avahi.publish = {
       enable = true;
@@ -44,12 +34,6 @@ in
       extraConfig = lib.mkBefore ''
         Include ${config.services.roost.package}/etc/ssh/sshd_config.d/50-roost.conf
       '';
-    };
-
-    # A copy and not a link into the store: sshd refuses a file in a folder that a group may write.
-    environment.etc."${etcDir}/authorized_keys" = lib.mkIf (cfg.authorizedKeys != [ ]) {
-      text = lib.concatLines cfg.authorizedKeys;
-      mode = "0444";
     };
 
     nix.settings = {

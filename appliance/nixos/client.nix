@@ -14,16 +14,6 @@ in
 
   options.services.roost.client = {
     enable = lib.mkEnableOption "building on the boards of the local network";
-
-    knownHosts = lib.mkOption {
-      type = lib.types.listOf lib.types.singleLineStr;
-      default = [ ];
-      example = [ "rock5.local ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..." ];
-      description = ''
-        Host keys of the boards that may be used, as lines of an SSH known-hosts file. If there are
-        none, {file}`${names.known_hosts_file}` is left to its owner.
-      '';
-    };
   };
 
   config = lib.mkIf cfg.enable {
@@ -31,9 +21,6 @@ in
       enable = true;
       settings.workstation.enable = true;
     };
-
-    environment.etc.${lib.removePrefix "/etc/" names.known_hosts_file} =
-      lib.mkIf (cfg.knownHosts != [ ]) { text = lib.concatLines cfg.knownHosts; };
 
     nix.distributedBuilds = true;
     nix.settings.builders = [

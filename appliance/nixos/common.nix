@@ -48,6 +48,8 @@ in
       path = [
         config.nix.package
         config.programs.ssh.package
+        # agetty, which is told to show anew how the board stands to its fleet.
+        pkgs.util-linux
       ];
       restartTriggers = [ checked ];
     };

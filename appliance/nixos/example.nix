@@ -1,12 +1,7 @@
 # A machine that is both a board and a workstation, with everything else as small as it can be: for
 # checks, and to copy from.
 {
-  services.roost.board = {
-    enable = true;
-    authorizedKeys = [
-      "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAIBxG0yqN3mlu3yCBAmVNQR6VZ5kO7Y1Zf5aYbQ8z0F root@desk"
-    ];
-  };
+  services.roost.board.enable = true;
   services.roost.client.enable = true;
   services.roost.settings.queue.min_free_mib = 4096;
 

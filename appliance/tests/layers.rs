@@ -12,28 +12,44 @@ use std::{
 /// Which folder may name which others; `names` and a folder itself go without saying.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("media", &[]),
     ("sys", &[]),
     ("config", &["model"]),
     ("place", &["model"]),
     ("queue", &["model"]),
     ("observe", &["model", "sys"]),
     ("trust", &["model"]),
+    ("enrol", &["model", "trust"]),
+    ("first_boot", &["media", "trust"]),
     ("bus", &["model"]),
     ("discover", &["bus", "model"]),
     ("wire", &["model", "sys"]),
     ("execute", &["model", "queue", "wire"]),
     ("dispatch", &["execute", "model", "place", "queue"]),
-    ("fleet", &["discover", "execute", "model", "place", "trust", "wire"]),
+    ("fleet", &["discover", "enrol", "execute", "model", "place", "trust", "wire"]),
     (
         "daemon",
         &[
-            "bus", "config", "discover", "dispatch", "execute", "fleet", "model", "observe",
-            "place", "queue", "trust", "wire",
+            "bus", "config", "discover", "dispatch", "enrol", "execute", "fleet", "model",
+            "observe", "place", "queue", "trust", "wire",
         ],
     ),
     (
         "cli",
-        &["bus", "config", "daemon", "discover", "execute", "fleet", "model", "observe", "wire"],
+        &[
+            "bus",
+            "config",
+            "daemon",
+            "discover",
+            "execute",
+            "first_boot",
+            "fleet",
+            "media",
+            "model",
+            "observe",
+            "trust",
+            "wire",
+        ],
     ),
 ];
 
@@ -45,6 +61,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("libc", &["sys"]),
     ("comfy_table", &["cli"]),
+    ("fatfs", &["media"]),
+    ("gpt", &["media"]),
     ("sd_notify", &["daemon"]),
 ];
 

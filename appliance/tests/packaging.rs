@@ -19,6 +19,7 @@ fn share(file: &str) -> String {
 const UNIT: &str = "systemd/system/roost.service";
 const EMULATION_SOCKET: &str = "systemd/system/roost-emulation.socket";
 const EMULATION: &str = "systemd/system/roost-emulation@.service";
+const FIRST_BOOT: &str = "systemd/system/roost-first-boot.service";
 const SYSUSERS: &str = "sysusers.d/roost.conf";
 const TMPFILES: &str = "tmpfiles.d/roost.conf";
 const SSHD: &str = "ssh/sshd_config.d/50-roost.conf";
@@ -49,15 +50,21 @@ fn every_path_of_ours_is_a_shared_one() {
     let shared: BTreeSet<PathBuf> = [
         PathBuf::from("/usr/bin/roost"),
         config_dir.to_owned(),
-        config_dir.join("authorized_keys"),
         names::STATE_DIR.into(),
         names::SSH_DIR.into(),
+        names::TRUST_DIR.into(),
+        names::FLEET_DIR.into(),
+        names::AUTHORITIES_FILE.into(),
+        names::REVOKED_FILE.into(),
+        names::HOST_CERTIFICATE_FILE.into(),
+        names::CONSOLE_FILE.into(),
+        "/run/issue.d/50-roost.issue".into(),
         names::GCROOTS_DIR.into(),
         names::EMULATION_DIR.into(),
         names::EMULATION_SOCKET.into(),
     ]
     .into();
-    for file in [UNIT, EMULATION_SOCKET, EMULATION, SYSUSERS, TMPFILES, SSHD] {
+    for file in [UNIT, EMULATION_SOCKET, EMULATION, FIRST_BOOT, SYSUSERS, TMPFILES, SSHD] {
         for path in our_paths(&share(file)) {
             assert!(shared.contains(&path), "{file} names {}, names.json does not", path.display());
         }
@@ -75,13 +82,35 @@ fn the_service_owns_the_folders_it_uses() {
     assert_eq!(value(&unit, "StateDirectory", '='), names::STATE_DIR.strip_prefix("/var/lib/"));
     let writable = value(&unit, "ReadWritePaths", '=').unwrap().trim_start_matches('-');
     assert_eq!(Path::new(names::GCROOTS_DIR).parent(), Some(Path::new(writable)));
-    for path in
-        [names::QUEUE_DIR, names::LOG_DIR, names::SSH_DIR, names::FLEET_FILE, names::EMULATION_DIR]
-    {
+    for path in [
+        names::QUEUE_DIR,
+        names::LOG_DIR,
+        names::SSH_DIR,
+        names::TRUST_DIR,
+        names::FLEET_DIR,
+        names::FLEET_FILE,
+        names::EMULATION_DIR,
+    ] {
         assert!(Path::new(path).starts_with(names::STATE_DIR), "{path}");
     }
-    for path in [names::SOCKET, names::MACHINES_FILE] {
+    for path in [names::SOCKET, names::MACHINES_FILE, names::CONSOLE_FILE] {
         assert!(Path::new(path).starts_with(names::RUNTIME_DIR), "{path}");
+    }
+}
+
+#[test]
+fn the_seed_is_taken_before_anybody_asks_for_what_it_gives() {
+    let unit = share(FIRST_BOOT);
+    let before: BTreeSet<&str> = lines(&unit)
+        .filter_map(|line| line.strip_prefix("Before="))
+        .flat_map(str::split_whitespace)
+        .collect();
+    for later in ["network-pre.target", "sshd.service", "ssh.service", "roost.service"] {
+        assert!(before.contains(later), "{later}");
+    }
+    let mounts = value(&unit, "RequiresMountsFor", '=').unwrap();
+    for path in [names::SSH_HOST_KEY, names::HOSTNAME_FILE, names::TRUST_DIR] {
+        assert!(mounts.split(' ').any(|mount| Path::new(path).starts_with(mount)), "{path}");
     }
 }
 
@@ -103,7 +132,13 @@ fn the_user_is_the_one_sshd_confines() {
     assert_eq!(names::GROUP, names::USER, "sysusers makes a group of the user's name");
 
     let sshd = share(SSHD);
-    assert_eq!(lines(&sshd).next(), Some(format!("Match User {}", names::USER).as_str()));
+    let matched = format!("Match User {}", names::USER);
+    let blocks: Vec<_> = lines(&sshd).filter(|line| line.starts_with("Match")).collect();
+    assert_eq!(blocks, [matched.as_str(), "Match all"]);
+    assert_eq!(value(&sshd, "HostCertificate", ' '), Some(names::HOST_CERTIFICATE_FILE));
+    assert_eq!(value(&sshd, "TrustedUserCAKeys", ' '), Some(names::AUTHORITIES_FILE));
+    assert_eq!(value(&sshd, "RevokedKeys", ' '), Some(names::REVOKED_FILE));
+    assert_eq!(value(&sshd, "AuthorizedKeysFile", ' '), Some("none"));
     assert_eq!(value(&sshd, "ForceCommand", ' '), Some("/usr/bin/roost serve"));
     for off in ["PermitTTY", "PermitUserRC", "PermitTunnel", "AllowTcpForwarding"] {
         assert_eq!(value(&sshd, off, ' '), Some("no"), "{off}");
@@ -125,11 +160,16 @@ fn the_bus_lets_our_group_act_under_our_name() {
 #[test]
 fn systemd_accepts_the_units() {
     let dir = tempfile::tempdir().unwrap();
-    for unit in [UNIT, EMULATION_SOCKET, EMULATION] {
+    for unit in [UNIT, EMULATION_SOCKET, EMULATION, FIRST_BOOT] {
         let file = dir.path().join(Path::new(unit).file_name().unwrap());
         fs::write(file, share(unit).replace("/usr/bin/roost", "/bin/true")).unwrap();
     }
-    let units = ["roost.service", "roost-emulation.socket", "roost-emulation@.service"];
+    let units = [
+        "roost.service",
+        "roost-emulation.socket",
+        "roost-emulation@.service",
+        "roost-first-boot.service",
+    ];
     let verify = Command::new("systemd-analyze")
         .args(["verify", "--man=no"])
         .args(units.map(|unit| dir.path().join(unit)))

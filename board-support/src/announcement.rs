@@ -19,8 +19,9 @@ pub type Compatible = Word<Model, 48>;
 /// First characters of a fleet's fingerprint: base64url, 1 to 22 bytes.
 pub type FleetTag = Word<Base64Url, 22>;
 
-/// What shows that the board was given the fleet's token: base64url, 1 to 43 bytes.
-pub type Proof = Word<Base64Url, 43>;
+/// What shows that the board was given a token of the fleet: base64url, 1 to 51 bytes. That is the
+/// token's public id, 6 bytes, and 32 bytes that only its holders can make.
+pub type Proof = Word<Base64Url, 51>;
 
 /// The kind of a [`NodeId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

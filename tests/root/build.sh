@@ -21,7 +21,7 @@ packages=(
   nix-bin bash busybox-static tini
   dbus avahi-daemon avahi-utils libnss-mdns
   openssh-server openssh-client socat
-  iproute2 iputils-ping procps
+  iproute2 iputils-ping procps faketime
 )
 
 # Systems that a host can emulate, by Debian's name of the architecture and QEMU's. Of qemu-user and

@@ -155,6 +155,12 @@ impl Host {
         self.inner.name()
     }
 
+    /// Another host of the same LAN, by its name.
+    #[must_use]
+    pub fn neighbour(&self, name: &str) -> Option<Self> {
+        self.inner.spec.lan.named(name).map(|inner| Self { inner })
+    }
+
     /// Its IPv4 address, unless it is [`Addressing::V6Only`].
     #[must_use]
     pub fn ipv4(&self) -> Option<Ipv4Addr> {

@@ -169,6 +169,12 @@ impl LanInner {
         hosts.push(Arc::downgrade(host));
     }
 
+    /// A host by its name.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<HostInner>> {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().filter_map(Weak::upgrade).find(|host| host.name() == name)
+    }
+
     /// Runs `ip` commands, one a line, where the bridge is.
     pub(crate) fn ip(&self, batch: &str) -> Result<()> {
         let mut command = Command::new("nsenter");

@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use roost_lab::{
-    Addressing, Host, Lan, Result, Service,
+    Addressing, Host, Lan, Result,
     fixtures::{
-        builds::{self, FLEET, Nix},
+        builds,
         fleet::{self, SYSTEM},
         nix::Drv,
-        roost, ssh, steered,
+        roost, steered,
     },
 };
 use serde_json::Value;
@@ -30,27 +30,6 @@ fn reach(boards: &[Value]) -> Vec<&str> {
 
 fn hello(system: &str, salt: &str) -> String {
     Drv::new("hello", system, "echo hello >$out").salt(salt).expr()
-}
-
-#[test]
-fn a_board_whose_key_is_removed_is_let_go_at_once_and_let_in_again_with_it() -> Result<()> {
-    let lan = Lan::new()?;
-    let [ws, board] = lan.start([
-        roost::workstation(lan.host("ws"), "")?,
-        roost::board(lan.host("board").system("riscv64-linux"), 1, "")?,
-    ])?;
-    fleet::join(&lan, &ws, &[&board])?;
-    ws.check("mv /etc/roost/known_hosts /root/kept && echo '# none' >/etc/roost/known_hosts")?;
-    lan.wait_until(SOON, "the board is pending and Nix is told of none", || {
-        boards(&ws).is_ok_and(|boards| reach(&boards) == ["pending"])
-            && ws.check("roost machines").is_ok_and(|lines| !lines.contains("ssh-ng"))
-    })?;
-    ws.restart_service(Service::ROOST)?;
-    lan.wait_until(SOON, "it is not remembered either", || {
-        boards(&ws).is_ok_and(|boards| reach(&boards) == ["pending"])
-    })?;
-    ws.check("cp /root/kept /etc/roost/known_hosts")?;
-    fleet::wait_reach(&lan, &ws, &board, "up")
 }
 
 #[test]
@@ -113,87 +92,4 @@ fn two_boards_of_one_name_are_two_boards() -> Result<()> {
     assert_eq!(drain.code(), Some(4), "{drain}");
     assert!(drain.stderr.contains("twin-a") && drain.stderr.contains("twin-b"), "{drain}");
     ws.check("roost drain twin-b && roost resume twin-b").map(drop)
-}
-
-#[test]
-fn a_board_whose_key_is_unknown_is_pending_until_the_key_is_added() -> Result<()> {
-    let lan = Lan::new()?;
-    let [ws, friend, stranger] = lan.start([
-        fleet::workstation(&lan, "ws", "")?,
-        fleet::board(&lan, "friend", 1, "")?,
-        roost::board(lan.host("stranger").system("riscv64-linux"), 1, "")?,
-    ])?;
-    // It would let the workstation in.
-    roost::admit(&stranger, &ssh::key(&ws, "/var/lib/roost/ssh/id_ed25519")?)?;
-    stranger.enable_service(Service::ROOST)?;
-    fleet::join(&lan, &ws, &[&friend])?;
-    fleet::wait_reach(&lan, &ws, &stranger, "pending")?;
-    let shown = ws.check("roost status")?;
-    let line = shown.lines().find(|line| line.starts_with("stranger")).unwrap_or_default();
-    assert!(line.contains("pending") && line.contains("host key"), "{shown}");
-    builds::on_fleet(&ws, &hello(SYSTEM, ""))?;
-    let build = Nix::DashBuild.command(&ws, &hello("riscv64-linux", ""), FLEET)?.run()?;
-    assert!(!build.success() && build.stderr.contains("riscv64-linux"), "{build}");
-    assert!(!ws.read("/run/roost/machines")?.contains("riscv64"), "promised to Nix");
-    assert!(!stranger.service_log(Service::SSHD).contains("Accepted"), "logged in to");
-
-    let key = ssh::known_hosts_line(&stranger)?;
-    ws.command(["sh", "-c", "cat >>/etc/roost/known_hosts"]).stdin(key).run()?.ok()?;
-    builds::wait_for_lines(&lan, &ws, &["riscv64-linux"])?;
-    let path = builds::on_fleet(&ws, &hello("riscv64-linux", ""))?;
-    assert_eq!(ws.read(&path)?, "hello\n");
-    Ok(())
-}
-
-/// A board that says that it is another one.
-#[test]
-fn who_copies_a_boards_id_and_key_hash_gets_no_job() -> Result<()> {
-    let lan = Lan::new()?;
-    let id = "[node]\nid = \"the-one\"";
-    let [ws, real, liar] = lan.start([
-        roost::workstation(lan.host("ws"), "away_timeout_s = 2")?,
-        roost::board(lan.host("real").system(SYSTEM), 1, id)?,
-        roost::board(lan.host("liar").system(SYSTEM), 8, id)?,
-    ])?;
-    let login = ssh::key(&ws, "/var/lib/roost/ssh/id_ed25519")?;
-    roost::admit(&liar, &login)?;
-    // What is announced is the hash of this file; what is proved is another key.
-    let public = "/etc/ssh/ssh_host_ed25519_key.pub";
-    liar.write(public, 0o644, real.read(public)?)?;
-    liar.enable_service(Service::ROOST)?;
-    roost::join(&ws, &[&real])?;
-    builds::wait_for_lines(&lan, &ws, &[SYSTEM])?;
-    lan.wait_until(SOON, "the liar is seen, too", || {
-        let addresses = |board: &Value| board["addresses"].as_array().map_or(0, Vec::len);
-        boards(&ws).is_ok_and(|boards| boards.iter().any(|board| addresses(board) == 4))
-    })?;
-    for salt in ["one", "two", "three"] {
-        builds::on_fleet(&ws, &hello(SYSTEM, salt))?;
-    }
-    assert_eq!(fleet::jobs(&real)?.len(), 3);
-    // Even when it is the only one left.
-    real.stop_service(Service::ROOST)?;
-    let build = Nix::DashBuild.command(&ws, &hello(SYSTEM, "four"), FLEET)?.run()?;
-    assert!(!build.success() && build.stderr.contains("away_timeout_s"), "{build}");
-    assert!(fleet::jobs(&liar)?.is_empty());
-    assert!(!liar.service_log(Service::SSHD).contains("Accepted"), "logged in to");
-    Ok(())
-}
-
-#[test]
-fn who_announces_a_boards_id_with_a_key_of_its_own_stands_beside_it_pending() -> Result<()> {
-    let lan = Lan::new()?;
-    let id = "[node]\nid = \"the-one\"";
-    let [ws, real, other] = lan.start([
-        fleet::workstation(&lan, "ws", "")?,
-        roost::board(lan.host("real").system(SYSTEM), 1, id)?,
-        roost::board(lan.host("other").system(SYSTEM), 8, id)?,
-    ])?;
-    other.enable_service(Service::ROOST)?;
-    fleet::join(&lan, &ws, &[&real])?;
-    fleet::wait_reach(&lan, &ws, &other, "pending")?;
-    fleet::wait_reach(&lan, &ws, &real, "up")?;
-    builds::on_fleet(&ws, &hello(SYSTEM, ""))?;
-    assert_eq!((fleet::jobs(&real)?.len(), fleet::jobs(&other)?.len()), (1, 0));
-    Ok(())
 }

@@ -5,6 +5,7 @@ use roost_lab::{
     fixtures::{
         builds::{self, FLEET, Nix},
         fleet::{self, SYSTEM},
+        native,
         nix::Drv,
         roost, steered,
     },
@@ -12,8 +13,7 @@ use roost_lab::{
 
 /// A board that is a workstation, too.
 fn both(lan: &Lan, name: &str) -> Result<HostSpec> {
-    let config = "[board]\nenable = true\nslots = 2\n\n[workstation]\nenable = true\n";
-    Ok(fleet::board(lan, name, 2, "")?.file("/etc/roost/roost.toml", 0o644, config))
+    native::both(steered::allow(lan.host(name).system(SYSTEM)), 2, "")
 }
 
 fn pair(lan: &Lan) -> Result<[Host; 2]> {

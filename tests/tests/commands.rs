@@ -8,7 +8,7 @@ use roost_lab::{
         builds::{self, FLEET, Nix},
         fleet::{self, SYSTEM},
         nix::Drv,
-        roost, ssh, steered,
+        roost, steered, trust,
     },
 };
 use serde_json::Value;
@@ -187,9 +187,8 @@ fn direct_machines_lines_work_on_a_machine_without_roost() -> Result<()> {
         lan.host("stock"),
     ])?;
     fleet::join(&lan, &ws, &[&arm, &riscv])?;
-    let key = ssh::key(&stock, ssh::KEY)?;
     for board in [&arm, &riscv] {
-        roost::admit(board, &key)?;
+        trust::admit(&stock, board)?;
     }
     builds::add_user(&ws, USER)?;
     let lines = ask_ok(&ws, "roost machines --direct")?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roost_lab::{
     Disk, Host, Lan, Result,
-    fixtures::{fleet, steered},
+    fixtures::{fleet, roost, steered},
 };
 
 /// For whatever should take a few seconds, on a busy machine.
@@ -55,15 +55,14 @@ fn garbage_collection_takes_nothing_that_a_waiting_job_needs_or_nobody_has_fetch
 }
 
 /// A board's configuration that gives up soon, and needs little room.
-const TIGHT: &str = "[board]
-enable = true
-slots = 1
-[workstation]
-enable = false
-away_timeout_s = 6
-[queue]
-min_free_mib = 32
-";
+fn tight() -> String {
+    let reload_sshd = roost::reload_sshd();
+    format!(
+        "[board]\nenable = true\nslots = 1\n{reload_sshd}\n\
+         [workstation]\nenable = false\naway_timeout_s = 6\n\
+         [queue]\nmin_free_mib = 32\n"
+    )
+}
 
 #[test]
 fn a_board_whose_disk_is_full_says_so_and_goes_on_when_there_is_room() -> Result<()> {
@@ -71,7 +70,7 @@ fn a_board_whose_disk_is_full_says_so_and_goes_on_when_there_is_room() -> Result
     let board = fleet::board(&lan, "board", 1, "")?.disk(Disk::Memory(256));
     let [ws, board] = lan.start([
         fleet::workstation(&lan, "ws", "away_timeout_s = 20")?,
-        board.file("/etc/roost/roost.toml", 0o644, TIGHT),
+        board.file("/etc/roost/roost.toml", 0o644, tight()),
     ])?;
     fleet::join(&lan, &ws, &[&board])?;
     let mut running = fleet::build(&ws, "running")?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use roost_lab::{
     Host, Lan, Result, Service,
-    fixtures::{builds, fleet, native::RISCV, roost},
+    fixtures::{builds, fleet, native::RISCV, roost, trust},
 };
 use serde_json::Value;
 
@@ -64,6 +64,13 @@ fn a_workstation_is_well_and_what_is_broken_is_named_with_its_fix() -> Result<()
     let ws = fleet::workstation(&lan, "ws", "")?.start()?;
     builds::add_user(&ws, USER)?;
     ws.enable_service(Service::ROOST)?;
+    let lonely = complaints(&ws)?;
+    assert!(lonely.len() == 1 && lonely[0].starts_with("warning fleet: "), "{lonely:#?}");
+    assert!(lonely[0].contains("roost fleet init"), "{lonely:#?}");
+    trust::found(&ws)?;
+    lan.wait_until(Duration::from_secs(10), "the daemon knows of its fleet", || {
+        ws.check("roost status --json").is_ok_and(|text| text.contains("\"enrolled\""))
+    })?;
     assert_eq!(complaints(&ws)?, [""; 0]);
     let shown = ws.check("roost doctor")?;
     assert!(shown.ends_with("Nothing is wrong."), "{shown}");
@@ -126,6 +133,7 @@ fn the_way_to_a_nix_daemon_for_the_second_store_is_checked_where_there_is_one() 
     let spec = lan.host("ws").emulates([RISCV]).nix_conf("extra-platforms =");
     let spec = spec.nix_conf("builders = @/run/roost/machines");
     let ws = roost::workstation(spec, "emulate_here = true\n")?.start()?;
+    trust::found(&ws)?;
     ws.enable_service(Service::ROOST)?;
     assert_eq!(complaints(&ws)?, [""; 0]);
     let found = second_store(&ws)?.expect("it is checked");
@@ -170,6 +178,7 @@ fn the_way_to_a_nix_daemon_for_the_second_store_is_checked_where_there_is_one() 
 fn a_board_is_well_and_what_is_broken_is_named_with_its_fix() -> Result<()> {
     let lan = Lan::new()?;
     let board = roost::board(lan.host("board").system("aarch64-linux"), 2, "")?.start()?;
+    trust::found(&board)?;
     board.enable_service(Service::ROOST)?;
     assert_eq!(complaints(&board)?, [""; 0]);
     each_is_named_with_its_fix(

@@ -23,8 +23,9 @@ const SOON: Duration = Duration::from_secs(60);
 /// A board with the workstation's role, too: what it has of peers, it may use for its clients.
 fn front(lan: &Lan, config: &str) -> Result<HostSpec> {
     let config = format!(
-        "[board]\nenable = true\nslots = 2\n\n[workstation]\nenable = true\n\
-         away_timeout_s = 20\n{config}"
+        "[board]\nenable = true\nslots = 2\n{}\n\n[workstation]\nenable = true\n\
+         away_timeout_s = 20\n{config}",
+        roost::reload_sshd(),
     );
     let spec = fleet::board(lan, "front", 2, "")?.nix_conf(CA);
     Ok(spec.file("/etc/roost/roost.toml", 0o644, config))

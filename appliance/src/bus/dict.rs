@@ -28,6 +28,10 @@ pub(super) struct NodeDict {
     trouble: String,
     temperature_mc: Option<i32>,
     nix_version: String,
+    fleet: String,
+    enrolment: String,
+    enrolment_note: String,
+    roster: u64,
 }
 
 /// A [`BoardView`].
@@ -38,6 +42,7 @@ pub(super) struct BoardDict {
     addresses: Vec<String>,
     port: u16,
     host_key: Option<String>,
+    fingerprint: String,
     reach: String,
     reason: String,
     ours: u32,
@@ -83,7 +88,7 @@ macro_rules! same_fields {
 same_fields! {
     NodeView, NodeDict,
     id name version board systems emulated features slots cores mem_mib running queued draining
-    paused trouble temperature_mc nix_version
+    paused trouble temperature_mc nix_version fleet enrolment enrolment_note roster
 }
 
 same_fields! {
@@ -94,17 +99,17 @@ same_fields! {
 
 impl From<BoardView> for BoardDict {
     fn from(board: BoardView) -> Self {
-        let BoardView { node, addresses, port, host_key, reach, reason, ours } = board;
+        let BoardView { node, addresses, port, host_key, fingerprint, reach, reason, ours } = board;
         let reach = reach_word(reach).to_owned();
-        Self { node: node.into(), addresses, port, host_key, reach, reason, ours }
+        Self { node: node.into(), addresses, port, host_key, fingerprint, reach, reason, ours }
     }
 }
 
 impl From<BoardDict> for BoardView {
     fn from(board: BoardDict) -> Self {
-        let BoardDict { node, addresses, port, host_key, reach, reason, ours } = board;
+        let BoardDict { node, addresses, port, host_key, fingerprint, reach, reason, ours } = board;
         let reach = reach_of(&reach);
-        Self { node: node.into(), addresses, port, host_key, reach, reason, ours }
+        Self { node: node.into(), addresses, port, host_key, fingerprint, reach, reason, ours }
     }
 }
 

@@ -198,6 +198,30 @@ impl<C: NodeControl> Node<C> {
         self.control.node().await.temperature_mc.map_or(f64::NAN, |mc| f64::from(mc) / 1000.0)
     }
 
+    /// The fingerprint of its fleet's key, as `SHA256:…`; empty if it belongs to none.
+    #[zbus(property)]
+    async fn fleet(&self) -> String {
+        self.control.node().await.fleet
+    }
+
+    /// How it stands to that fleet: `none`, `waiting`, `enrolled`, or `ended` if its certificates have.
+    #[zbus(property)]
+    async fn enrolment(&self) -> String {
+        self.control.node().await.enrolment
+    }
+
+    /// The same in plain words, with what to do about it.
+    #[zbus(property)]
+    async fn enrolment_note(&self) -> String {
+        self.control.node().await.enrolment_note
+    }
+
+    /// The number of the fleet's roster that it has; 0 if it has none.
+    #[zbus(property)]
+    async fn roster(&self) -> u64 {
+        self.control.node().await.roster
+    }
+
     /// The local nix-daemon's version, or empty if it could not be reached.
     #[zbus(property)]
     async fn nix_version(&self) -> String {
@@ -293,5 +317,9 @@ fn signalled(node: &NodeView) -> HashMap<&'static str, Value<'static>> {
         ("Paused", node.paused.clone().into()),
         ("Trouble", node.trouble.clone().into()),
         ("NixVersion", node.nix_version.clone().into()),
+        ("Fleet", node.fleet.clone().into()),
+        ("Enrolment", node.enrolment.clone().into()),
+        ("EnrolmentNote", node.enrolment_note.clone().into()),
+        ("Roster", node.roster.into()),
     ])
 }

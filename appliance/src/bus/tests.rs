@@ -54,6 +54,10 @@ fn node() -> NodeView {
         trouble: "the disk is full".into(),
         temperature_mc: Some(48_312),
         nix_version: "2.26.3".into(),
+        fleet: "SHA256:abc".into(),
+        enrolment: "enrolled".into(),
+        enrolment_note: "Enrolled.".into(),
+        roster: 3,
     }
 }
 
@@ -67,6 +71,7 @@ fn board() -> BoardView {
         addresses: vec!["10.0.0.2".into(), "fe80::1%3".into()],
         port: 22,
         host_key: Some("ssh-ed25519 AAAAC3Nz".into()),
+        fingerprint: "SHA256:def".into(),
         reach: Reach::Up,
         reason: String::new(),
         ours: 1,

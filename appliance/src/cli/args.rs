@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::fleet::args::{Fleet, Seed};
 use crate::names;
 
 const EXAMPLES: &str = "\
@@ -13,6 +14,8 @@ Examples:
   roost why hello-2.12             where that build is, and why there
   roost logs -f hello-2.12         its log, followed to the end
   roost drain rock5                give rock5 nothing new; what it runs goes on
+  roost fleet init                 make a fleet; this machine holds its key
+  roost seed /dev/sdX              write to a card what lets its board into the fleet
   roost doctor                     check this machine, with a fix for whatever is wrong
 
 Exit status:
@@ -52,6 +55,22 @@ Examples:
   roost machines --direct | ssh root@hydra 'cat > /etc/nix/machines'")]
     Machines(Machines),
 
+    /// Look after the fleet: who belongs to it, and who may join.
+    #[command(subcommand)]
+    Fleet(Fleet),
+
+    /// Write to a board's card or image what lets it into the fleet.
+    #[command(after_help = "\
+The board takes the seed on its first boot, erases it from the card, and is enrolled as soon as
+it is on one network with this machine. Each board needs a seed of its own.
+
+Examples:
+  roost seed /dev/sdX --hostname rock5
+  roost seed board.img --wifi workshop --wifi-passphrase-file passphrase.txt
+  roost seed /media/me/ROOST_SEED --valid 7days --for-board radxa,rock-5b
+  ssh root@desk roost fleet token | roost seed board.img --from -")]
+    Seed(Seed),
+
     /// Check whether roost can work here, with a fix for whatever is wrong.
     #[command(after_help = "\
 Run it as root: some facts are root's alone, and checks that lack them are skipped.")]
@@ -81,6 +100,15 @@ Run it as root: some facts are root's alone, and checks that lack them are skipp
         config: PathBuf,
     },
 
+    /// Take what this board's seed gives (started by systemd at each boot).
+    #[command(hide = true)]
+    FirstBoot {
+        /// The image, device or folder with the seed; if it is not given, the volume labelled
+        /// ROOST_SEED.
+        #[arg(long, value_name = "PATH")]
+        from: Option<PathBuf>,
+    },
+
     /// Serve a client of this board (sshd's forced command).
     #[command(hide = true)]
     Serve,
@@ -106,7 +134,7 @@ A board's state:
   paused      connected, and beginning nothing for the moment: heat, memory
   connecting  known, and being connected to
   away        known, and not reachable: its jobs wait for it
-  pending     announced, but its host key is not known here: never used")]
+  pending     announced, but nothing proves that it belongs to the fleet: never used")]
     Status(Output),
 
     /// List jobs that wait or run.
@@ -252,7 +280,7 @@ mod tests {
     fn every_visible_command_says_what_it_does() {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
-            let hidden = ["serve", "connect"].contains(&command.get_name());
+            let hidden = ["first-boot", "serve", "connect"].contains(&command.get_name());
             assert_eq!(command.is_hide_set(), hidden, "{}", command.get_name());
         }
     }

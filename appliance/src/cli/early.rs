@@ -5,7 +5,7 @@
 
 use std::{env, ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, process::ExitCode};
 
-use crate::{names, wire::handover};
+use crate::{names, trust, wire::handover};
 
 /// A command of which many run at once, and nothing else of the program should.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,8 @@ impl Early {
                 let variable = |name| env::var_os(name).map(|v| v.to_string_lossy().into_owned());
                 let connection = variable("SSH_CONNECTION").unwrap_or_default();
                 let peer = connection.split(' ').next().unwrap_or_default();
-                handover::serve(socket, variable("SSH_ORIGINAL_COMMAND").as_deref(), peer)
+                let command = variable("SSH_ORIGINAL_COMMAND");
+                handover::serve(socket, command.as_deref(), peer, login_key())
             }
         };
         done.map_or_else(
@@ -68,6 +69,14 @@ impl Early {
             ExitCode::from,
         )
     }
+}
+
+/// The fingerprint of the key that the client has logged in with: sshd writes it to a file for this
+/// session (sshd_config(5), ExposeAuthInfo).
+fn login_key() -> Option<String> {
+    let path = env::var_os("SSH_USER_AUTH")?;
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().find_map(trust::login_key)
 }
 
 /// As text; what is not UTF-8 is left to the argument parser to refuse.

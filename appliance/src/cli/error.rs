@@ -6,6 +6,9 @@ use crate::{
     bus::{ClientError, ControlError},
     config::ConfigError,
     daemon::DaemonError,
+    first_boot::FirstBootError,
+    media::MediaError,
+    trust::{BadInvitation, BadRequest, BadSeed, TrustError},
 };
 
 /// Why a command failed.
@@ -20,6 +23,44 @@ pub(crate) enum CommandError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// This node's id, or a key of its own.
+    #[error(transparent)]
+    Node(DaemonError),
+    /// What this node trusts.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// Where a seed is put.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// A seed.
+    #[error(transparent)]
+    Seed(#[from] BadSeed),
+    /// A request to be invited.
+    #[error(transparent)]
+    Request(#[from] BadRequest),
+    /// An invitation.
+    #[error(transparent)]
+    Invitation(#[from] BadInvitation),
+    /// What a board does first.
+    #[error(transparent)]
+    FirstBoot(#[from] FirstBootError),
+    /// The user is not root.
+    #[error("only root may do this: keys and tokens are root's alone; run it with sudo")]
+    NotRoot,
+    /// There is no such board, or more than one.
+    #[error("{0}")]
+    NoBoard(String),
+    /// A file that was named.
+    #[error("cannot read {file}: {source}")]
+    Read {
+        /// The file, or `standard input`.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was asked for makes no sense: why, and what does.
+    #[error("{0}")]
+    Refused(String),
     /// The file that Nix reads.
     #[error(
         "cannot read {}: {source}; the roost daemon of a workstation writes it when it starts",
@@ -47,10 +88,22 @@ impl CommandError {
             Self::Ask(ClientError::NoBus(_) | ClientError::NoDaemon | ClientError::NoAnswer(_)) => {
                 3
             }
-            Self::Ask(ClientError::Refused(ControlError::NotFound(_))) => 4,
+            Self::Ask(ClientError::Refused(ControlError::NotFound(_)))
+            | Self::Trust(TrustError::Unknown(_) | TrustError::Ambiguous { .. })
+            | Self::NoBoard(_) => 4,
             Self::Ask(ClientError::Denied | ClientError::Refused(ControlError::Failed(_)))
             | Self::Start(_)
             | Self::Config(_)
+            | Self::Node(_)
+            | Self::Trust(_)
+            | Self::Media(_)
+            | Self::Seed(_)
+            | Self::Request(_)
+            | Self::Invitation(_)
+            | Self::FirstBoot(_)
+            | Self::NotRoot
+            | Self::Read { .. }
+            | Self::Refused(_)
             | Self::Machines { .. }
             | Self::Runtime(_)
             | Self::Print(_) => 1,

@@ -90,7 +90,7 @@ mod tests {
              c3NoLWVkMjU1MTkgQUFBQUMzTno="
         );
         assert_eq!(line(&away).line, None, "its only address is link-local");
-        assert_eq!(line(&pending).note, "its host key is not in /etc/roost/known_hosts");
+        assert_eq!(line(&pending).note, "it belongs to another fleet");
         assert_eq!(line(&pending).line, None);
         let gone = BoardView { host_key: None, ..up.clone() };
         assert_eq!(line(&gone).note, "it is not on this network now");

@@ -89,6 +89,9 @@ fn this_node(node: &NodeView) -> String {
         text += ", draining: takes nothing new (`roost resume` ends that)";
     }
     text += "\n";
+    if !node.enrolment.is_empty() && node.enrolment != "enrolled" {
+        text += &format!("{}\n", node.enrolment_note);
+    }
     for why in [&node.trouble, &node.paused].into_iter().filter(|why| !why.is_empty()) {
         text += &format!("begins nothing now: {why}\n");
     }
@@ -268,7 +271,7 @@ offers no slots, 1 running, 1 queued
 BOARD  STATE    SYSTEMS        EMULATES       SLOTS  RUNNING  QUEUED  TEMP   ADDRESS              NOTE
 rock5  up       aarch64-linux  riscv64-linux  4      2        1       52 °C  192.168.1.7          1 job from here
 vf2    away     riscv64-linux  -              2      -        -       -      [fe80::2%eth0]:2222  no answer for 3 min
-pi4    pending  aarch64-linux  -              2      -        -       -      -                    its host key is not in /etc/roost/known_hosts
+pi4    pending  aarch64-linux  -              2      -        -       -      -                    it belongs to another fleet
 ",
         );
     }
@@ -300,7 +303,7 @@ offers 4 slots for aarch64-linux (emulates riscv64-linux), 2 running, 1 queued, 
         };
         let text = status(&fixtures::node(), &fixtures::boards(), Some(&store));
         let (boards, second) = text.rsplit_once("\n\n").unwrap();
-        assert!(boards.ends_with("/etc/roost/known_hosts"), "{text}");
+        assert!(boards.ends_with("it belongs to another fleet"), "{text}");
         same(
             second,
             "\

@@ -11,14 +11,13 @@ mod placement;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fs, io, num::NonZeroU32, path::Path, path::PathBuf};
+use std::{collections::BTreeSet, fs, io, num::NonZeroU32, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use placement::{Admission, Placement, SystemPlacement};
 
-use crate::names;
 use checks::{feature_set, name_opt, system_list, within, within_opt};
 
 /// The whole file.
@@ -88,6 +87,9 @@ pub struct Board {
     pub port: u16,
     /// Announces the board on the local network. Off: only those who know the address use it.
     pub announce: bool,
+    /// The command that has sshd read its configuration anew, after the board was given a host
+    /// certificate; empty: none is needed.
+    pub reload_sshd: Vec<String>,
 }
 
 impl Default for Board {
@@ -102,6 +104,9 @@ impl Default for Board {
             max_silent_s: 4 * 3600,
             port: 22,
             announce: true,
+            reload_sshd: ["systemctl", "try-reload-or-restart", "sshd.service"]
+                .map(str::to_owned)
+                .to_vec(),
         }
     }
 }
@@ -136,9 +141,6 @@ impl Board {
 pub struct Workstation {
     /// Looks for boards and gives the local Nix one builder that is all of them.
     pub enable: bool,
-    /// Host keys of the boards that may be used, in sshd's known-hosts format. A board whose key is
-    /// not in it is shown and never used.
-    pub known_hosts: PathBuf,
     /// Lets a board fetch inputs from its own substituters before they are sent to it. Off by
     /// default: on a local network the workstation's copy is nearer than any cache.
     pub substitute_on_boards: bool,
@@ -159,7 +161,6 @@ impl Default for Workstation {
     fn default() -> Self {
         Self {
             enable: true,
-            known_hosts: PathBuf::from(names::KNOWN_HOSTS_FILE),
             substitute_on_boards: false,
             emulate_here: false,
             away_timeout_s: 300,

@@ -30,9 +30,9 @@ fn every_key_is_read() {
         max_silent_s = 20
         port = 2222
         announce = false
+        reload_sshd = ["true"]
         [workstation]
         enable = false
-        known_hosts = "/root/hosts"
         substitute_on_boards = true
         emulate_here = true
         away_timeout_s = 30
@@ -86,7 +86,8 @@ fn an_unknown_key_is_named_with_its_line_and_the_valid_ones() {
     assert_eq!(
         error,
         "/etc/roost/roost.toml:3: unknown key `slot`, expected one of `enable`, `slots`, `systems`, \
-         `features`, `cores_per_build`, `timeout_s`, `max_silent_s`, `port`, `announce`\n  3 | slot = 4"
+         `features`, `cores_per_build`, `timeout_s`, `max_silent_s`, `port`, `announce`, \
+         `reload_sshd`\n  3 | slot = 4"
     );
     let error = parse("[boards]\nenable = true\n").unwrap_err();
     assert!(error.starts_with("/etc/roost/roost.toml:1: unknown key `boards`"), "{error}");

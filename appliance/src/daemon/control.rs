@@ -9,6 +9,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tracing::{info, warn};
 
 use super::{
+    belonging::Belonging,
     builder::{Here, Standing},
     emulation::Second,
     parts::Parts,
@@ -35,6 +36,7 @@ struct Inner {
     fleet: Option<Fleet>,
     emulation: Option<Arc<Second>>,
     logs: Logs,
+    belonging: Belonging,
     view: watch::Sender<NodeView>,
     /// Something has happened that may need this node's health: a job changed, or somebody came.
     stirred: Notify,
@@ -48,6 +50,7 @@ impl Control {
             fleet: parts.fleet.clone(),
             emulation: parts.emulation.clone(),
             logs: parts.logs.clone(),
+            belonging: parts.belonging.clone(),
             view: watch::Sender::new(parts.view.clone()),
             stirred: Notify::new(),
         }))
@@ -150,7 +153,7 @@ impl Control {
         self.0.stirred.notify_one();
     }
 
-    fn refresh(&self) {
+    pub(super) fn refresh(&self) {
         let (running, queued) = self.0.dispatcher.counts();
         let here = self.0.here.as_ref();
         let draining = here.is_some_and(|here| here.draining.load(Ordering::Relaxed));
@@ -164,7 +167,7 @@ impl Control {
                 paused,
                 trouble,
                 temperature_mc,
-                ..view.clone()
+                ..self.0.belonging.describe(view)
             };
             let changed = *view != new;
             *view = new;

@@ -11,7 +11,7 @@ use crate::{
     execute::nix,
     model::NodeView,
     names,
-    observe::{self, Machine, nix::NixConfig},
+    observe::{self, Machine, ObserveError, nix::NixConfig},
 };
 
 /// Features that an emulated build can have, if the local Nix knows them.
@@ -32,14 +32,7 @@ pub(super) struct Facts {
 pub(super) async fn observe(config: &Config) -> Result<Facts, DaemonError> {
     let root = Path::new("/");
     let machine = Machine::observe(root)?;
-    let id = match &config.node.id {
-        Some(id) => id.clone(),
-        None => observe::node_id(root, names::STATE_DIR.as_ref())?,
-    };
-    let name = match &config.node.name {
-        Some(name) => name.clone(),
-        None => host_name(),
-    };
+    let (id, name) = who(config)?;
     let nix = match observe::nix::nix_config("nix".as_ref()).await {
         Ok(nix) => Some(nix),
         Err(error) => {
@@ -56,6 +49,15 @@ pub(super) async fn observe(config: &Config) -> Result<Facts, DaemonError> {
     };
     let cores = NonZeroU32::new(machine.cores).unwrap_or(NonZeroU32::MIN);
     Ok(Facts { machine, cores, id, name, nix, nix_version })
+}
+
+/// This node's id and name.
+pub(super) fn who(config: &Config) -> Result<(String, String), ObserveError> {
+    let id = match &config.node.id {
+        Some(id) => id.clone(),
+        None => observe::node_id(Path::new("/"), names::STATE_DIR.as_ref())?,
+    };
+    Ok((id, config.node.name.clone().unwrap_or_else(host_name)))
 }
 
 impl Facts {
@@ -199,7 +201,7 @@ fn host_name() -> String {
 }
 
 /// What is told to the LAN; the reason if it cannot be put into a TXT record.
-pub(super) fn announcement(view: &NodeView, host_key: [u8; 32]) -> Result<Announcement, String> {
+pub(super) fn announcement(view: &NodeView, host_key: HostKeyHash) -> Result<Announcement, String> {
     let number = |value: u64, most: u16| u16::try_from(value).unwrap_or(u16::MAX).clamp(1, most);
     Ok(Announcement {
         id: NodeId::new(&view.id).map_err(|error| format!("its id {:?}: {error}", view.id))?,
@@ -210,7 +212,7 @@ pub(super) fn announcement(view: &NodeView, host_key: [u8; 32]) -> Result<Announ
         cores: number(u64::from(view.cores), Announcement::MAX_CORES),
         memory_gib: u16::try_from(view.mem_mib.div_ceil(1024)).unwrap_or(u16::MAX),
         board: Compatible::new(&view.board).ok(),
-        host_key: HostKeyHash(host_key),
+        host_key,
         fleet: None,
         proof: None,
         more: false,

@@ -1,6 +1,7 @@
 //! The daemon: finds out what this machine is, opens what lasts, joins the parts, and stops in an
 //! orderly way.
 
+mod belonging;
 mod builder;
 mod client;
 mod control;
@@ -8,10 +9,12 @@ mod emulation;
 mod here;
 mod nodes;
 mod notify;
+mod own;
 mod parts;
+mod sshd;
 mod visits;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -32,9 +35,11 @@ use crate::{
     names,
     observe::ObserveError,
     queue::{QueueError, logs::LogError, roots::RootsError},
-    trust::{KeyError, KnownHostsError},
+    trust::{KeyError, TrustError},
     wire::door::{Access, Door, OpenError},
 };
+pub use own::{open_trust, role};
+
 use control::Control;
 use parts::Parts;
 
@@ -64,9 +69,9 @@ pub enum DaemonError {
     /// Nothing can be held against garbage collection.
     #[error(transparent)]
     Roots(#[from] RootsError),
-    /// The known host keys cannot be used.
+    /// What this node trusts cannot be read or written.
     #[error(transparent)]
-    KnownHosts(#[from] KnownHostsError),
+    Trust(#[from] TrustError),
     /// This node's key, or its host key, cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -111,7 +116,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let door = Door::open(names::SOCKET.as_ref(), Access::lookup(names::USER, names::GROUP))?;
     let bus = SystemBus::default();
     let avahi = Avahi::on(bus.clone());
-    let announcer = parts.announcement()?.map(|service| avahi.announce(service));
+    let announcer = parts.announcement()?.map(|service| {
+        (Arc::new(avahi.announce(parts.belonging.announce(service.clone()))), service)
+    });
 
     let mut tasks = JoinSet::new();
     let dispatcher = parts.dispatcher.clone();
@@ -120,12 +127,16 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         async move { dispatcher.run().await }
     });
     if let Some(fleet) = &parts.fleet {
-        follow(&mut tasks, fleet, avahi.browse(), &parts);
+        let known = fleet.clone();
+        let sightings = avahi.browse(move |board| known.matters(board));
+        follow(&mut tasks, fleet, sightings, &parts);
     }
     if let Some(emulation) = parts.emulation.clone() {
         tasks.spawn(async move { emulation.tidy().await });
     }
     let control = Control::new(&parts);
+    let (refreshed, belonging) = (control.clone(), parts.belonging.clone());
+    belonging.follow(&mut tasks, announcer.clone(), move || refreshed.refresh());
     tasks.spawn(control.clone().keep_view());
     tasks.spawn(control.clone().keep_health());
     let (trying, tried) = oneshot::channel();
@@ -147,7 +158,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     info!("stopping");
     let stop = async {
         dispatcher.stop().await;
-        if let Some(announcer) = announcer {
+        if let Some((announcer, _)) = announcer {
             announcer.withdraw().await;
         }
     };
@@ -158,8 +169,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     if defect { Err(DaemonError::Defect) } else { Ok(()) }
 }
 
-/// Follows the boards of the fleet: what is seen of them, their keys, and what that means for Nix and
-/// for waiting jobs.
+/// Follows the boards of the fleet: what is seen of them, and what that means for Nix and for waiting
+/// jobs.
 fn follow(
     tasks: &mut JoinSet<()>,
     fleet: &Fleet,
@@ -173,11 +184,6 @@ fn follow(
     tasks.spawn({
         let (fleet, places) = (fleet.clone(), parts.places.clone());
         async move { fleet::publish(&fleet, &places).await }
-    });
-    tasks.spawn({
-        let fleet = fleet.clone();
-        let known_hosts = parts.config.workstation.known_hosts.clone();
-        async move { fleet.watch_known_hosts(&known_hosts).await }
     });
     let (mut changes, dispatcher) = (fleet.changes(), parts.dispatcher.clone());
     tasks.spawn(async move {

@@ -16,10 +16,13 @@ use tracing::{info, warn};
 
 use super::{
     DaemonError,
+    belonging::{self, Belonging},
     builder::Here,
     emulation::{self, Second},
     here::{self, Facts},
     nodes::{AllNodes, LocalStore},
+    own::{self, open_trust},
+    sshd::Sshd,
     system,
 };
 use crate::{
@@ -36,17 +39,16 @@ use crate::{
         logs::{LogLimits, Logs},
         roots::Roots,
     },
-    trust::{KnownHosts, client_key},
+    trust::Trust,
 };
 
-/// Host keys of this machine's sshd; Ed25519 is what every OpenSSH since 6.5 makes.
-const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
 /// The store, where builds need room.
 const STORE: &str = "/nix/store";
 
 /// What a running daemon has.
 pub(super) struct Parts {
     pub(super) config: Config,
+    pub(super) belonging: Belonging,
     pub(super) view: NodeView,
     pub(super) here: Option<Arc<Here>>,
     pub(super) fleet: Option<Fleet>,
@@ -62,7 +64,9 @@ impl Parts {
     pub(super) async fn open(config: Config) -> Result<Self, DaemonError> {
         make_folders()?;
         let facts = here::observe(&config).await?;
-        let view = facts.view(&config);
+        let belonging = belonging(&config)?;
+        belonging.settle()?;
+        let view = belonging.describe(&facts.view(&config));
         let socket = PathBuf::from(names::NIX_DAEMON_SOCKET);
         let (queue, recovery) = open_queue(&config, &view.id).await?;
         let logs = Logs::open(
@@ -79,7 +83,7 @@ impl Parts {
         }
         let here = config.board.enable.then(|| builder(&config, &facts, &view, &socket, &roots));
         let fleet = match config.workstation.enable {
-            true => Some(open_fleet(&config, &view)?),
+            true => Some(open_fleet(&belonging.trust, &view)?),
             false => None,
         };
         let emulation = second_store(&config, &facts, &view)?;
@@ -113,7 +117,19 @@ impl Parts {
         });
         let own = emulation.iter().map(|emulation| emulation.view.clone()).collect();
         let places = places(&config, view.mem_mib, own)?;
-        Ok(Self { config, view, here, fleet, emulation, places, dispatcher, logs, socket, queries })
+        Ok(Self {
+            config,
+            belonging,
+            view,
+            here,
+            fleet,
+            emulation,
+            places,
+            dispatcher,
+            logs,
+            socket,
+            queries,
+        })
     }
 
     /// The systems that this node builds natively, if there is another way for others.
@@ -129,7 +145,9 @@ impl Parts {
         if !self.config.board.enable || !self.config.board.announce {
             return Ok(None);
         }
-        let host_key = crate::trust::host_key_fingerprint_of(HOST_KEY.as_ref())?;
+        let host_key = belonging::announced_key(&self.belonging.trust);
+        let host_key =
+            host_key.ok_or_else(|| DaemonError::Announce("it has no host key".to_owned()))?;
         let announcement =
             here::announcement(&self.view, host_key).map_err(DaemonError::Announce)?;
         let service = Service {
@@ -168,6 +186,8 @@ fn make_folders() -> Result<(), DaemonError> {
         (names::STATE_DIR, 0o750),
         (names::SSH_DIR, 0o700),
         (names::LOG_DIR, 0o750),
+        (names::TRUST_DIR, 0o700),
+        (names::FLEET_DIR, 0o700),
         (names::GCROOTS_DIR, 0o755),
     ] {
         if Path::new(path).is_dir() {
@@ -259,19 +279,25 @@ fn second_store(
     Ok(Some(Arc::new(Second::open(config, node, cores)?)))
 }
 
-fn open_fleet(config: &Config, view: &NodeView) -> Result<Fleet, DaemonError> {
+/// This node in its fleet.
+fn belonging(config: &Config) -> Result<Belonging, DaemonError> {
+    let sshd = Sshd::new(config.board.port, config.board.reload_sshd.clone());
+    Ok(Belonging::new(open_trust(config)?, own::role(config), sshd))
+}
+
+fn open_fleet(trust: &Trust, view: &NodeView) -> Result<Fleet, DaemonError> {
     let ssh_dir = PathBuf::from(names::SSH_DIR);
     let control_dir = Path::new(names::RUNTIME_DIR).join("ssh");
     fs::create_dir_all(&control_dir)
         .and_then(|()| fs::set_permissions(&control_dir, fs::Permissions::from_mode(0o700)))
         .map_err(system(format!("make the folder {}", control_dir.display())))?;
     let settings = fleet::Settings {
-        known_hosts: KnownHosts::load(&config.workstation.known_hosts)?,
+        trust: trust.clone(),
         register: names::FLEET_FILE.into(),
-        identity: client_key(&ssh_dir)?,
         ssh_dir,
         control_dir,
         client: view.name.clone(),
+        now_s: dispatch::now_s,
     };
     Ok(Fleet::open(settings)?)
 }

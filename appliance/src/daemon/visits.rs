@@ -5,12 +5,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{io::BufReader, sync::watch};
 use tracing::info;
 
-use super::{client, control::Control, emulation::Second, parts::Parts};
+use super::{belonging::Belonging, client, control::Control, emulation::Second, parts::Parts};
 use crate::{
     dispatch::Dispatcher,
+    enrol::answer,
     execute::{Link, Queries},
     fleet::{Deliveries, Fleet, Missing, Whereabouts, connect::Session},
     model::{JobId, NodeView},
+    trust::parse_fingerprint,
     wire::{
         command::Command,
         control::control,
@@ -32,6 +34,7 @@ pub(super) struct Visits {
     deliveries: Deliveries,
     view: watch::Receiver<NodeView>,
     control: Control,
+    belonging: Belonging,
 }
 
 impl Visits {
@@ -59,14 +62,28 @@ impl Visits {
             deliveries: Deliveries::default(),
             view: control.watch(),
             control: control.clone(),
+            belonging: parts.belonging.clone(),
         }
     }
 
-    /// Serves one client until it or its program has gone.
+    /// Serves one client until it or its program has gone, or its key is revoked.
     pub(super) async fn attend(self, visit: Visit) {
+        let key = match &visit.request {
+            Request::Serve { key: Some(key), .. } => parse_fingerprint(key),
+            Request::Serve { key: None, .. } | Request::Connect { .. } => None,
+        };
+        let belonging = self.belonging.clone();
+        tokio::select! {
+            () = self.serve(visit) => {}
+            () = belonging.revoked(key) => info!("let a client go whose key was revoked"),
+        }
+    }
+
+    async fn serve(self, visit: Visit) {
         match &visit.request {
             Request::Connect { .. } => self.connect(visit).await,
             Request::Serve { command: Command::PeerControl, .. } => self.control(visit).await,
+            Request::Serve { command: Command::PeerTrust, .. } => self.trust(visit).await,
             Request::Serve { .. } => {
                 self.control.visited();
                 session::attend(visit, &self.nix, &self.dispatcher).await;
@@ -100,6 +117,19 @@ impl Visits {
                 notes.end(1).await;
             }
         }
+    }
+
+    /// Another node that has something to tell of trust.
+    async fn trust(self, visit: Visit) {
+        let Visit { input, output, mut lifeline, notes, .. } = visit;
+        let ended = tokio::select! {
+            ended = answer(input, output, &self.belonging.trust, &self.belonging) => ended,
+            () = lifeline.gone() => return,
+        };
+        if let Err(error) = ended {
+            info!("a conversation of trust ended: {error}");
+        }
+        notes.end(0).await;
     }
 
     /// Another node that uses this one.

@@ -6,7 +6,6 @@ use board_support::{Announcement, Record};
 use futures_util::StreamExt;
 use tokio::{
     sync::watch,
-    task::JoinHandle,
     time::{sleep, timeout},
 };
 use zbus::{MessageStream, zvariant::OwnedObjectPath};
@@ -113,9 +112,9 @@ impl fmt::Display for AnnounceState {
 /// A published service. Withdrawn when dropped; to wait until it is, use [`Self::withdraw`].
 #[derive(Debug)]
 pub struct Announcer {
-    service: watch::Sender<Service>,
+    /// None once it is to be withdrawn.
+    service: watch::Sender<Option<Service>>,
     state: watch::Receiver<AnnounceState>,
-    task: JoinHandle<()>,
 }
 
 impl Announcer {
@@ -123,21 +122,23 @@ impl Announcer {
     const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 
     pub(super) fn start(presence: watch::Receiver<Presence>, service: Service) -> Self {
-        let (service, wanted) = watch::channel(service);
+        let (service, wanted) = watch::channel(Some(service));
         let (tell, state) = watch::channel(AnnounceState::Starting);
-        let task = tokio::spawn(async move {
+        tokio::spawn(async move {
             keep_published(presence, wanted, &tell).await;
             tell.send_replace(AnnounceState::Withdrawn);
         });
-        Self { service, state, task }
+        Self { service, state }
     }
 
-    /// Publishes this from now on. Nothing is sent if it is the same as before.
+    /// Publishes this from now on, unless it was withdrawn. Nothing is sent if it is the same as before.
     pub fn update(&self, service: Service) {
-        self.service.send_if_modified(|current| {
-            let changed = *current != service;
-            *current = service;
-            changed
+        self.service.send_if_modified(|current| match current {
+            Some(current) if *current != service => {
+                *current = service;
+                true
+            }
+            Some(_) | None => false,
         });
     }
 
@@ -148,10 +149,11 @@ impl Announcer {
     }
 
     /// Takes the service back, and waits until Avahi has done so, at most 2 s.
-    pub async fn withdraw(self) {
-        let Self { service, task, .. } = self;
-        drop(service);
-        if timeout(Self::WITHDRAW_TIMEOUT, task).await.is_err() {
+    pub async fn withdraw(&self) {
+        self.service.send_replace(None);
+        let mut state = self.state.clone();
+        let withdrawn = state.wait_for(|state| *state == AnnounceState::Withdrawn);
+        if timeout(Self::WITHDRAW_TIMEOUT, withdrawn).await.is_err() {
             tracing::warn!("Avahi has not withdrawn the service in time; it will when we are gone");
         }
     }
@@ -174,11 +176,11 @@ impl From<zbus::Error> for End {
 /// Publishes with every Avahi that comes, until the sender of `wanted` is gone.
 async fn keep_published(
     mut presence: watch::Receiver<Presence>,
-    mut wanted: watch::Receiver<Service>,
+    mut wanted: watch::Receiver<Option<Service>>,
     tell: &watch::Sender<AnnounceState>,
 ) {
     let mut backoff = Backoff::new();
-    loop {
+    while wanted.borrow().is_some() {
         let now = presence.borrow_and_update().clone();
         let trouble = match now {
             Presence::Unknown => AnnounceState::Starting,
@@ -211,7 +213,7 @@ async fn keep_published(
 /// Publishes with one Avahi.
 async fn publish(
     daemon: &Daemon,
-    wanted: &mut watch::Receiver<Service>,
+    wanted: &mut watch::Receiver<Option<Service>>,
     tell: &watch::Sender<AnnounceState>,
     backoff: &mut Backoff,
 ) -> End {
@@ -219,7 +221,7 @@ async fn publish(
         Ok(group) => group,
         Err(error) => return error.into(),
     };
-    let service = wanted.borrow_and_update().clone();
+    let Some(service) = wanted.borrow_and_update().clone() else { return End::Stopped };
     let name = label(&service.instance).to_owned();
     let server = ServerState::Unsettled;
     let mut publication = Publication { daemon, group, service, name, server, renames: 0 };
@@ -250,7 +252,7 @@ impl Publication<'_> {
 
     async fn follow(
         &mut self,
-        wanted: &mut watch::Receiver<Service>,
+        wanted: &mut watch::Receiver<Option<Service>>,
         tell: &watch::Sender<AnnounceState>,
         backoff: &mut Backoff,
     ) -> Result<(), End> {
@@ -281,6 +283,7 @@ impl Publication<'_> {
                 changed = wanted.changed() => match changed {
                     Ok(()) => {
                         let service = wanted.borrow_and_update().clone();
+                        let Some(service) = service else { return Ok(()) };
                         self.update(service).await?;
                     }
                     Err(_) => return Ok(()),

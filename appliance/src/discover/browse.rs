@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use board_support::Record;
+use board_support::{Announcement, Record};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
@@ -17,8 +17,10 @@ use super::{
     avahi::{
         ANY, Complaint, Daemon, Found, Item, LOOKUP_RESULT_LOCAL, SERVICE_BROWSER, SERVICE_RESOLVER,
     },
-    complaints::OncePerMinute,
+    complaints::Complaints,
+    directory::BoardKey,
     outbox::Outbox,
+    places::Places,
     presence::Presence,
     sighting::{Protocol, Seen, Sighting, Source, rank, socket_addr},
 };
@@ -39,20 +41,24 @@ const MAX_ADDRESSES: usize = 4;
 /// a second after it was started, when hosts have hardly been asked.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Which boards are never given up for others.
+pub(super) type Matters = Box<dyn Fn(&Announcement) -> bool + Send + Sync>;
+
 /// Tells of boards, with every Avahi that comes, until nobody listens any more. What was seen
 /// through one Avahi stays until its successor has listed what there is.
 pub(super) async fn keep_browsing(
     mut presence: watch::Receiver<Presence>,
     listener: mpsc::Sender<Sighting>,
+    matters: Matters,
 ) {
     let mut outbox = Outbox::default();
     let mut backoff = Backoff::new();
-    let mut complaints = OncePerMinute::default();
+    let mut complaints = Complaints::new(1);
     loop {
         let now = presence.borrow_and_update().clone();
         let mut pause = None;
         if let Presence::Up(daemon) = now {
-            let session = Session::new(&daemon, &mut outbox, &mut complaints);
+            let session = Session::new(&daemon, &mut outbox, &mut complaints, &matters);
             tokio::select! {
                 end = session.run(&listener, &mut backoff) => {
                     let Err(error) = end else { return };
@@ -114,7 +120,7 @@ struct Listed {
 struct Session<'a> {
     daemon: &'a Daemon,
     outbox: &'a mut Outbox,
-    complaints: &'a mut OncePerMinute,
+    complaints: &'a mut Complaints,
     listed: HashMap<Source, Listed>,
     resolvers: HashMap<OwnedObjectPath, Source>,
     browser: Option<OwnedObjectPath>,
@@ -123,13 +129,20 @@ struct Session<'a> {
     work: VecDeque<Work>,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
     tickets: u64,
+    matters: &'a Matters,
+    places: Places,
     full: bool,
     /// When what is still not listed, but was before, is gone.
     settled: Option<Instant>,
 }
 
 impl<'a> Session<'a> {
-    fn new(daemon: &'a Daemon, outbox: &'a mut Outbox, complaints: &'a mut OncePerMinute) -> Self {
+    fn new(
+        daemon: &'a Daemon,
+        outbox: &'a mut Outbox,
+        complaints: &'a mut Complaints,
+        matters: &'a Matters,
+    ) -> Self {
         Self {
             daemon,
             outbox,
@@ -140,6 +153,8 @@ impl<'a> Session<'a> {
             work: VecDeque::new(),
             calls: FuturesUnordered::new(),
             tickets: 0,
+            matters,
+            places: Places::new(MAX_SERVICES),
             full: false,
             settled: None,
         }
@@ -185,6 +200,7 @@ impl<'a> Session<'a> {
         tokio::pin!(start);
         let mut started = false;
         loop {
+            let room = self.places.next_room();
             tokio::select! {
                 result = &mut start, if !started => {
                     result?;
@@ -194,6 +210,9 @@ impl<'a> Session<'a> {
                 item = next(&mut items) => self.on_browser(&item?)?,
                 found = next(&mut found) => self.on_resolver(&found?)?,
                 Some(done) = self.calls.next() => self.on_done(done),
+                () = sleep_until(room.unwrap_or_else(Instant::now)), if room.is_some() => {
+                    self.fill_places();
+                }
                 () = sleep_until(self.settled.unwrap_or_else(Instant::now)), if self.settled.is_some() => {
                     self.settled = None;
                     let present: HashSet<_> = self.listed.keys().cloned().collect();
@@ -229,17 +248,25 @@ impl<'a> Session<'a> {
         if flags & LOOKUP_RESULT_LOCAL != 0 || self.listed.contains_key(&source) {
             return;
         }
-        if self.listed.len() >= MAX_SERVICES {
-            if !self.full {
-                tracing::warn!(ignored = %source, "too many services are announced; new ones are ignored until some are gone");
-            }
+        let ignored = source.to_string();
+        if !self.places.ask(source) && !self.full {
+            tracing::warn!(ignored, "too many services are announced; some are not looked at");
             self.full = true;
-            return;
         }
-        self.tickets += 1;
-        let listed = Listed { ticket: self.tickets, resolver: None, addresses: Vec::new() };
-        self.listed.insert(source.clone(), listed);
-        self.work.push_back(Work::Resolve(source, self.tickets));
+        self.fill_places();
+    }
+
+    /// Looks at services that wait for it, as long as there is room.
+    fn fill_places(&mut self) {
+        while let Some((source, leaves)) = self.places.next(self.tickets + 1, Instant::now()) {
+            if let Some(leaves) = leaves {
+                self.unlist(&leaves);
+            }
+            self.tickets += 1;
+            let listed = Listed { ticket: self.tickets, resolver: None, addresses: Vec::new() };
+            self.listed.insert(source.clone(), listed);
+            self.work.push_back(Work::Resolve(source, self.tickets));
+        }
     }
 
     fn on_remove(&mut self, item: Item) {
@@ -250,6 +277,12 @@ impl<'a> Session<'a> {
     }
 
     fn forget(&mut self, source: &Source) {
+        self.places.leave(source);
+        self.unlist(source);
+        self.fill_places();
+    }
+
+    fn unlist(&mut self, source: &Source) {
         self.outbox.set(source, None);
         match self.listed.remove(source) {
             Some(Listed { resolver: Some(resolver), .. }) => {
@@ -362,7 +395,11 @@ impl<'a> Session<'a> {
                 None
             }
         };
+        let board = seen.as_ref().map(|seen| &seen.announcement);
+        let board = board.filter(|board| (self.matters)(board)).map(BoardKey::of);
         self.outbox.set(source, seen);
+        self.places.note(source, board);
+        self.fill_places();
     }
 }
 

@@ -19,6 +19,14 @@ pub struct BoardKey {
     pub host_key: HostKeyHash,
 }
 
+impl BoardKey {
+    /// Of a board that announces itself.
+    #[must_use]
+    pub fn of(announcement: &Announcement) -> Self {
+        Self { id: announcement.id.clone(), host_key: announcement.host_key }
+    }
+}
+
 /// A board, wherever it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Board {
@@ -62,7 +70,8 @@ impl Directory {
     pub const MAX_BOARDS: usize = 1024;
     /// Most addresses of a board. The best are kept.
     pub const MAX_ADDRESSES: usize = 16;
-    /// Most sources of a board. While there are as many, new ones are ignored.
+    /// Most sources of a board. While there are as many, a new one takes the place of the oldest: who
+    /// copies what a board announces cannot keep it out.
     pub const MAX_SOURCES: usize = 32;
 
     /// A directory without boards.
@@ -93,7 +102,7 @@ impl Directory {
 
     fn seen(&mut self, seen: Seen) -> Vec<Change> {
         let Seen { source, announcement, addresses, port: _ } = seen;
-        let key = BoardKey { id: announcement.id.clone(), host_key: announcement.host_key };
+        let key = BoardKey::of(&announcement);
         let mut changes = Vec::new();
         if self.keys.get(&source).is_some_and(|before| *before != key) {
             changes.extend(self.gone(&source));
@@ -110,11 +119,14 @@ impl Directory {
             .or_insert_with(|| Entry { board: board.clone(), sources: Vec::new() });
         match entry.sources.iter().position(|(known, _)| *known == source) {
             Some(at) => entry.sources[at].1 = addresses,
-            None if entry.sources.len() < Self::MAX_SOURCES => {
+            None => {
+                if entry.sources.len() >= Self::MAX_SOURCES {
+                    let (oldest, _) = entry.sources.remove(0);
+                    self.keys.remove(&oldest);
+                }
                 entry.sources.push((source.clone(), addresses));
                 self.keys.insert(source, key.clone());
             }
-            None => return changes,
         }
         let board = Board { addresses: merged(&entry.sources), ..board };
         if appeared {

@@ -14,13 +14,16 @@ mod browse;
 mod complaints;
 mod directory;
 mod outbox;
+mod places;
 mod presence;
 mod probe;
 mod sighting;
 
+use board_support::Announcement;
 use tokio::sync::{mpsc, watch};
 
 pub use announce::{AnnounceState, Announcer, Service, subtype};
+pub use complaints::Complaints;
 pub use directory::{Board, BoardKey, Change, Directory};
 pub use probe::{Probe, probe};
 pub use sighting::{Protocol, Seen, Sighting, Source};
@@ -51,10 +54,16 @@ impl Avahi {
 
     /// Tells of boards on the LAN, but not of this host's own services. A receiver that is slow
     /// gets the latest of each source; one that is dropped ends the browsing.
+    ///
+    /// However many services are announced, those that `matters` likes are seen: they are kept, and
+    /// others make room for newcomers.
     #[must_use]
-    pub fn browse(&self) -> mpsc::Receiver<Sighting> {
+    pub fn browse(
+        &self,
+        matters: impl Fn(&Announcement) -> bool + Send + Sync + 'static,
+    ) -> mpsc::Receiver<Sighting> {
         let (tell, sightings) = mpsc::channel(16);
-        tokio::spawn(browse::keep_browsing(self.presence.clone(), tell));
+        tokio::spawn(browse::keep_browsing(self.presence.clone(), tell, Box::new(matters)));
         sightings
     }
 }

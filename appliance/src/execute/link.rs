@@ -23,12 +23,14 @@ use super::{
     nix::{self, NixClient},
     second::{SecondClient, SecondError, SecondStore},
 };
-use crate::wire::CLIENT_SETTING;
+use crate::{model::first_line, wire::CLIENT_SETTING};
 
 /// What the board is asked to run for a channel of builds.
 pub const WORKER_COMMAND: &str = "roost peer worker";
 /// What the board is asked to run for the control channel.
 pub const CONTROL_COMMAND: &str = "roost peer control";
+/// What the board is asked to run to talk of trust.
+pub(super) const TRUST_COMMAND: &str = "roost peer trust";
 
 /// Channels kept when nobody uses them.
 const MAX_IDLE: usize = 8;
@@ -45,7 +47,7 @@ const MASTER_IDLE_S: NonZeroUsize = NonZeroUsize::new(30).expect("30 is not 0");
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// No session.
-    #[error("cannot connect to {board} over SSH: {source}")]
+    #[error("cannot connect to {board} over SSH: {}", in_full(source))]
     Connect {
         /// The board's name.
         board: String,
@@ -91,6 +93,14 @@ pub enum LinkError {
         /// What it said, or what was wrong with it.
         reason: String,
     },
+}
+
+/// An error with all that led to it: ssh's own words are the last.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    let causes =
+        causes.map(|cause| format!(": {}", first_line(cause.to_string().trim().as_bytes())));
+    format!("{error}{}", causes.collect::<String>())
 }
 
 /// The way to one builder. Dropping it ends the SSH master, if there is one.
@@ -175,6 +185,29 @@ impl Link {
         }
     }
 
+    /// The same, of a board that is called otherwise than it seemed.
+    #[must_use]
+    pub fn named(self, board: &str) -> Self {
+        Self { board: board.to_owned(), ..self }
+    }
+
+    /// Ends the SSH master, and with it whatever runs over it.
+    pub async fn cut(&self) {
+        let Way::Ssh { session, .. } = &self.way else { return };
+        let exit = tokio::process::Command::new("ssh")
+            .arg("-S")
+            .arg(session.control_socket())
+            // The name is not looked at.
+            .args(["-O", "exit", "board"])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status();
+        if !matches!(timeout(OPEN_TIMEOUT, exit).await, Ok(Ok(status)) if status.success()) {
+            tracing::warn!(board = self.board, "its SSH connection could not be ended");
+        }
+    }
+
     /// Whether a build ends when its channel is lost: nobody there goes on with it.
     #[must_use]
     pub fn ends_with_channel(&self) -> bool {
@@ -218,7 +251,19 @@ impl Link {
     /// # Errors
     /// [`LinkError::Open`] or [`LinkError::Silent`].
     pub async fn control(&self) -> Result<Process, LinkError> {
-        timeout(OPEN_TIMEOUT, self.spawn(CONTROL_COMMAND))
+        self.spawn_in_time(CONTROL_COMMAND).await
+    }
+
+    /// Opens a channel on which nodes talk of trust: lines of JSON both ways.
+    ///
+    /// # Errors
+    /// [`LinkError::Open`] or [`LinkError::Silent`].
+    pub async fn trust(&self) -> Result<Process, LinkError> {
+        self.spawn_in_time(TRUST_COMMAND).await
+    }
+
+    async fn spawn_in_time(&self, command: &str) -> Result<Process, LinkError> {
+        timeout(OPEN_TIMEOUT, self.spawn(command))
             .await
             .map_err(|_| LinkError::Silent { board: self.board.clone() })?
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,12 +15,17 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::register::Known;
+use super::{
+    register::Known,
+    sight::{Claimed, Context, Sight, Sighted, address_text},
+    visit::{Connected, Target},
+};
 use crate::{
-    execute::{Link, LinkError, Process},
+    enrol::{Stage, Visited},
+    execute::{Link, Process},
     model::{BoardView, ControlRequest, NodeView, Reach, Standing, first_line},
     place::Health,
-    trust::SshFiles,
+    trust::{Fingerprint, SshFiles, fingerprint, fingerprint_of, key_text},
 };
 
 /// A description is well below this; a longer line is no description.
@@ -38,57 +42,18 @@ const MAX_UNWANTED: usize = 1000;
 /// Pauses between attempts to reach a board that is announced: doubling, from one to the other.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
-
-/// Where and as what a board was seen. A hint until it has proved `host_key`.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sight {
-    /// Addresses, best first.
-    pub(super) addresses: Vec<std::net::SocketAddr>,
-    /// The key it must prove.
-    pub(super) host_key: PublicKey,
-}
-
-/// What all boards of a fleet need.
-pub(super) struct Context {
-    /// Where ssh configurations are written.
-    pub(super) ssh_dir: PathBuf,
-    /// Where masters have their sockets.
-    pub(super) control_dir: PathBuf,
-    /// This node's private key.
-    pub(super) identity: PathBuf,
-    /// What boards show as the client.
-    pub(super) client: String,
-    /// Told whenever a board has changed.
-    pub(super) changed: watch::Sender<()>,
-}
-
-/// What is known of where a board is.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Sighted {
-    /// It is not seen.
-    Nowhere,
-    /// It is announced, with a key that is known.
-    There(Sight),
-    /// Its key is not known any more: it is no part of the fleet.
-    Dismissed,
-}
-
-impl Sighted {
-    fn sight(&self) -> Option<&Sight> {
-        match self {
-            Self::There(sight) => Some(sight),
-            Self::Nowhere | Self::Dismissed => None,
-        }
-    }
-}
+/// Certificates are looked at once a day: clocks are set, and machines sleep.
+const MAX_SLEEP_S: u64 = 24 * 3600;
 
 struct State {
     view: NodeView,
-    /// The key it has to prove, or proved last.
-    key: Option<PublicKey>,
-    /// Whether it has proved its key, now or before: only then is it part of the fleet, and what
-    /// it says of itself believed.
-    proven: bool,
+    /// The host key that it has proved, now or before: only then is it part of the fleet, and what it
+    /// says of itself believed.
+    host_key: Option<PublicKey>,
+    /// The number of the roster that it has.
+    roster: u64,
+    /// When its certificates are to be renewed, in seconds since 1970.
+    due_s: u64,
     reach: Reach,
     reason: String,
     link: Option<Arc<Link>>,
@@ -117,13 +82,14 @@ pub struct Board {
 
 impl Board {
     /// A board that was part of the fleet before, or one that was just seen for the first time.
-    pub(super) fn new(view: NodeView, proven: bool, key: Option<PublicKey>) -> Self {
+    pub(super) fn new(view: NodeView, host_key: Option<PublicKey>) -> Self {
         let id = view.id.clone();
         let reason = "it has not been seen since this daemon started".to_owned();
         let state = State {
             view,
-            key,
-            proven,
+            host_key,
+            roster: 0,
+            due_s: u64::MAX,
             reach: Reach::Away,
             reason,
             link: None,
@@ -157,7 +123,12 @@ impl Board {
 
     /// Whether it is part of the fleet.
     pub(super) fn proven(&self) -> bool {
-        self.state().proven
+        self.state().host_key.is_some()
+    }
+
+    /// Whether it has proved this very host key.
+    pub(super) fn has_proved(&self, key: &Fingerprint) -> bool {
+        self.key().as_ref() == Some(key)
     }
 
     /// Whether it can be given work.
@@ -175,12 +146,15 @@ impl Board {
         let sight = self.sight.borrow();
         let sight = sight.sight();
         let addresses = sight.map_or(&[][..], |sight| &sight.addresses);
+        let announced = sight.map(Sight::host_key);
+        let fingerprint = announced.or_else(|| state.host_key.as_ref().map(fingerprint));
         BoardView {
+            fingerprint: fingerprint.as_ref().map(fingerprint_of).unwrap_or_default(),
             node: state.view.clone(),
             addresses: addresses.iter().map(|address| address_text(*address)).collect(),
             port: addresses.first().map_or(22, std::net::SocketAddr::port),
-            host_key: sight.and_then(|sight| key_text(&sight.host_key)),
-            reach: state.reach,
+            host_key: state.host_key.as_ref().and_then(key_text),
+            reach: if state.host_key.is_some() { state.reach } else { Reach::Pending },
             reason: state.reason().to_owned(),
             ours: 0,
         }
@@ -189,20 +163,17 @@ impl Board {
     /// What lasts of it.
     pub(super) fn known(&self) -> Known {
         let state = self.state();
-        let host_key = state.key.as_ref().and_then(key_text);
+        let host_key = state.host_key.as_ref().and_then(key_text);
         Known { view: state.view.clone(), host_key }
     }
 
-    /// The key it has to prove, or proved last.
-    pub(super) fn key(&self) -> Option<PublicKey> {
-        self.state().key.clone()
+    /// The host key that it has proved.
+    pub(super) fn key(&self) -> Option<Fingerprint> {
+        self.state().host_key.as_ref().map(fingerprint)
     }
 
     /// Where it is seen now, or that it is not, or that it is to go.
     pub(super) fn seen(&self, sighted: Sighted) {
-        if let Sighted::There(sight) = &sighted {
-            self.state().key = Some(sight.host_key.clone());
-        }
         self.sight.send_if_modified(|now| {
             let new = *now != sighted;
             *now = sighted;
@@ -240,9 +211,10 @@ impl Board {
         self.state().unwanted.pop_front().map(ControlRequest::Cancel)
     }
 
-    /// Keeps the board connected as long as it is seen. Ends when it is dismissed, and when it is not
-    /// seen any more and has never proved its key: anybody on the network can announce such a one.
-    pub(super) async fn run(self: Arc<Self>, context: Arc<Context>) {
+    /// Keeps the board connected as long as it is seen. Ends when it is dismissed, and when it has never
+    /// been part of the fleet and is not seen any more, or does not prove that it is: anybody on the
+    /// network can announce such a one.
+    pub(super) async fn run(self: Arc<Self>, context: Arc<Context>) -> Option<Claimed> {
         let mut sights = self.sight.subscribe();
         let mut pause = FIRST_PAUSE;
         let mut told = String::new();
@@ -250,42 +222,59 @@ impl Board {
             let sighted = sights.borrow_and_update().clone();
             let sight = match sighted {
                 Sighted::There(sight) => sight,
-                Sighted::Dismissed => return self.gone(&context),
-                Sighted::Nowhere if !self.proven() => return self.gone(&context),
-                Sighted::Nowhere => {
+                Sighted::Nowhere if self.proven() => {
                     if sights.changed().await.is_err() {
-                        return;
+                        return None;
                     }
                     pause = FIRST_PAUSE;
                     continue;
                 }
+                Sighted::Nowhere | Sighted::Dismissed => {
+                    self.gone(&context);
+                    return None;
+                }
             };
             self.set(&context, Reach::Connecting, "being connected to");
-            let (reason, was_up) = match self.connect(&context, &sight).await {
-                Ok((link, control)) => {
-                    info!(board = self.node().name, "connected");
+            let name = self.name();
+            let target = Target { id: &self.id, name: &name, sight: &sight };
+            let (reason, was_up) = match target.connect(&context).await {
+                Ok(connected) => {
+                    info!(board = name, "connected");
                     told.clear();
-                    let dismissed = sights.wait_for(|now| *now == Sighted::Dismissed);
+                    let dismissed = async {
+                        drop(sights.wait_for(|now| *now == Sighted::Dismissed).await);
+                    };
                     let reason = tokio::select! {
-                        reason = self.attend(&context, link, control) => reason,
-                        _ = dismissed => "its key is not known any more".to_owned(),
+                        reason = self.attend(&context, &target, connected) => reason,
+                        () = dismissed => {
+                            // What it builds now is not waited for.
+                            if let Some(link) = self.link() {
+                                link.cut().await;
+                            }
+                            "it was revoked".to_owned()
+                        }
                     };
                     (reason, true)
                 }
                 Err(reason) => (reason, false),
             };
-            // A board that stays away is no news every few seconds.
-            if reason != told {
-                warn!(board = self.node().name, "{reason}");
+            // A board that stays away is no news every few seconds, and a claim that comes to nothing
+            // is told of where claims are counted.
+            if reason != told && (self.proven() || sight.stage == Stage::Key) {
+                warn!(board = name, "{reason}");
                 told.clone_from(&reason);
             }
             self.lost(&context, &reason);
+            if !self.proven() && sight.stage == Stage::Certificate {
+                self.gone(&context);
+                return Some(Claimed { key: sight.key, why: reason });
+            }
             pause = if was_up { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 changed = sights.changed() => {
                     if changed.is_err() {
-                        return;
+                        return None;
                     }
                     pause = FIRST_PAUSE;
                 }
@@ -300,59 +289,20 @@ impl Board {
         }
     }
 
-    /// Tries its addresses in turn.
-    async fn connect(
-        &self,
-        context: &Context,
-        sight: &Sight,
-    ) -> Result<(Arc<Link>, Process), String> {
-        let addresses: Vec<_> = sight.addresses.iter().map(|a| address_text(*a)).collect();
-        let files = SshFiles {
-            board_id: &self.id,
-            addresses: &addresses,
-            port: sight.addresses.first().map_or(22, std::net::SocketAddr::port),
-            host_key: &sight.host_key,
-            identity: &context.identity,
-        };
-        let files = files.write(&context.ssh_dir).map_err(|error| error.to_string())?;
-        let mut reason = "it announces no address".to_owned();
-        for (destination, address) in files.destinations.iter().zip(&addresses) {
-            match self.connect_to(context, &files.config, destination).await {
-                Ok(connected) => return Ok(connected),
-                Err(why) => reason = format!("{why} (tried {address})"),
-            }
-        }
-        Err(reason)
-    }
-
-    async fn connect_to(
-        &self,
-        context: &Context,
-        config: &Path,
-        destination: &str,
-    ) -> Result<(Arc<Link>, Process), String> {
-        let control_dir = context.control_dir.join(&self.id);
-        std::fs::create_dir_all(&control_dir)
-            .map_err(|error| format!("cannot make {}: {error}", control_dir.display()))?;
-        let words = |error: LinkError| error.to_string();
-        let name = self.node().name;
-        let link = Link::connect(&name, &context.client, config, destination, &control_dir)
-            .await
-            .map_err(words)?;
-        let control = link.control().await.map_err(words)?;
-        Ok((Arc::new(link), control))
-    }
-
     /// Listens to the board until the connection is lost; tells why it was.
-    async fn attend(&self, context: &Context, link: Arc<Link>, control: Process) -> String {
+    async fn attend(&self, context: &Context, target: &Target<'_>, connected: Connected) -> String {
+        let Connected { link, control, visited } = connected;
+        self.visited(&visited);
         let Process { mut stdin, stdout, child: _child } = control;
         let mut lines = BufReader::new(stdout);
         let (requests, mut asked) = mpsc::channel::<ControlRequest>(16);
+        let mut trust = context.trust.changes();
+        trust.mark_changed();
         let mut line = Vec::new();
         let mut up = false;
         loop {
             let patience = if up { Duration::MAX } else { FIRST_LINE_TIMEOUT };
-            // `read_until` keeps what it has read in `line` when the other branch wins.
+            // `read_until` keeps what it has read in `line` when another branch wins.
             let mut limited = (&mut lines).take(MAX_LINE - line.len() as u64);
             tokio::select! {
                 read = timeout(patience, limited.read_until(b'\n', &mut line)) => match read {
@@ -381,8 +331,43 @@ impl Board {
                         return why;
                     }
                 }
+                _ = trust.changed(), if up => {}
+                () = self.renewal(context), if up => {}
+            }
+            if up && self.is_behind(context) {
+                match target.visit(context, &link, Stage::Certificate).await {
+                    Ok(visited) => self.visited(&visited),
+                    Err(why) => return why,
+                }
             }
         }
+    }
+
+    fn visited(&self, visited: &Visited) {
+        let mut state = self.state();
+        state.host_key = Some(visited.host_key.clone());
+        state.roster = visited.roster;
+        state.due_s = visited.due_s;
+    }
+
+    /// Whether there is something to be told each other: a roster that one of both has not got, or
+    /// certificates to be renewed.
+    fn is_behind(&self, context: &Context) -> bool {
+        let (ours, renews) = context.trust.look(|it| {
+            let number = it.membership.roster().map_or(0, |roster| roster.number);
+            (number, it.registrar.is_some())
+        });
+        let state = self.state();
+        state.roster.max(state.view.roster) != ours || (renews && (context.now_s)() >= state.due_s)
+    }
+
+    /// Returns when its certificates are to be renewed, if that is this machine's to do.
+    async fn renewal(&self, context: &Context) {
+        if context.trust.look(|it| it.registrar.is_none()) {
+            return std::future::pending().await;
+        }
+        let left_s = self.state().due_s.saturating_sub((context.now_s)());
+        tokio::time::sleep(Duration::from_secs(left_s.min(MAX_SLEEP_S))).await;
     }
 
     fn described(&self, line: &[u8]) -> Result<NodeView, String> {
@@ -415,7 +400,6 @@ impl Board {
     ) {
         let mut state = self.state();
         state.view = view;
-        state.proven = true;
         state.reach = Reach::Up;
         state.reason.clear();
         state.link = Some(link.clone());
@@ -442,22 +426,6 @@ impl Board {
         }
         drop(state);
         context.changed.send_replace(());
-    }
-}
-
-/// A key as in a known-hosts file, without a comment.
-fn key_text(key: &PublicKey) -> Option<String> {
-    let text = key.to_openssh().ok()?;
-    Some(text.split(' ').take(2).collect::<Vec<_>>().join(" "))
-}
-
-/// An address as ssh takes it: with its scope where it needs one.
-pub(super) fn address_text(address: std::net::SocketAddr) -> String {
-    match address {
-        std::net::SocketAddr::V6(v6) if v6.scope_id() != 0 => {
-            format!("{}%{}", v6.ip(), v6.scope_id())
-        }
-        other => other.ip().to_string(),
     }
 }
 

@@ -1,25 +1,33 @@
 //! The boards this workstation knows, its connection to each, and the builder that stock Nix sees.
 //!
-//! What is announced on the network is a hint. A board whose announced host key is among the known
-//! ones is connected to, and is part of the fleet once it has proved that key; any other is listed
-//! as pending and never used. A board that was part of the fleet stays known while it is away.
+//! What is announced on the network is a hint. A board that may belong to the fleet is connected to, and
+//! does belong to it once it has proved so; any other is listed as pending and never used. A board that
+//! was part of the fleet stays known while it is away.
 
 mod board;
+mod claims;
 pub mod connect;
 mod deliveries;
 mod fetch;
 pub mod machines;
 mod publish;
 mod register;
+mod scan;
+mod sight;
+mod visit;
 
 use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ssh_key::{HashAlg, PublicKey};
-use tokio::sync::{mpsc, watch};
+use board_support::Announcement;
+use ssh_key::PublicKey;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tracing::{info, warn};
 
 pub use board::Board;
@@ -29,27 +37,32 @@ pub use publish::{Places, publish};
 pub use register::RegisterError;
 
 use crate::{
-    discover::{Board as Found, BoardKey, Directory, Sighting},
+    discover::{Board as Found, BoardKey, Complaints, Directory, Sighting},
+    enrol::Stage,
     model::{BoardView, NodeView, Reach, first_line},
-    trust::{FileWatch, KnownHosts},
+    trust::{Fingerprint, TokenId, Trust, Verdict, fingerprint, fingerprint_of},
 };
-use board::{Context, Sight, Sighted};
+use claims::Claims;
 use register::{Known, Register};
+use sight::{Claimed, Context, Sight, Sighted, address_text};
+
+/// Newcomers that the log names in a minute.
+const NEWCOMERS_A_MINUTE: u32 = 20;
 
 /// What a fleet works with.
 pub struct Settings {
-    /// Host keys of the boards that may be used.
-    pub known_hosts: KnownHosts,
+    /// Who may be used, and what this node has to show.
+    pub trust: Trust,
     /// The durable list of boards.
     pub register: PathBuf,
     /// Where ssh configurations are written.
     pub ssh_dir: PathBuf,
     /// Where SSH masters have their sockets.
     pub control_dir: PathBuf,
-    /// This node's private key.
-    pub identity: PathBuf,
     /// What boards show as the client: this node's name.
     pub client: String,
+    /// The time, in seconds since 1970.
+    pub now_s: fn() -> u64,
 }
 
 /// The fleet. Clones share it.
@@ -63,10 +76,13 @@ struct Inner {
 }
 
 struct State {
-    known_hosts: KnownHosts,
     directory: Directory,
+    /// What the last look at each announcement came to, as long as nothing has changed.
+    verdicts: HashMap<BoardKey, (Announcement, Verdict)>,
     boards: BTreeMap<String, Arc<Board>>,
     pending: BTreeMap<BoardKey, BoardView>,
+    claims: Claims,
+    newcomers: Complaints,
 }
 
 impl Fleet {
@@ -77,25 +93,27 @@ impl Fleet {
     pub fn open(settings: Settings) -> Result<Self, RegisterError> {
         let (register, known) = Register::open(settings.register)?;
         let context = Arc::new(Context {
+            trust: settings.trust,
+            now_s: settings.now_s,
             ssh_dir: settings.ssh_dir,
             control_dir: settings.control_dir,
-            identity: settings.identity,
             client: settings.client,
             changed: watch::Sender::new(()),
         });
         let state = State {
-            known_hosts: settings.known_hosts,
             directory: Directory::new(),
+            verdicts: HashMap::new(),
             boards: BTreeMap::new(),
             pending: BTreeMap::new(),
+            claims: Claims::default(),
+            newcomers: Complaints::new(NEWCOMERS_A_MINUTE),
         };
         let fleet = Self(Arc::new(Inner { context, register, state: Mutex::new(state) }));
-        for Known { view, host_key } in known {
-            let key = host_key.and_then(|text| PublicKey::from_openssh(&text).ok());
-            if key.as_ref().is_some_and(|key| !fleet.believes(key)) {
-                info!(board = view.name, "forgotten: its host key is not among the known ones");
-            } else {
-                fleet.add(view, true, key);
+        for known in known {
+            let name = known.view.name.clone();
+            match fleet.still_member(&known) {
+                Some(host_key) => drop(fleet.add(known.view, Some(host_key))),
+                None => info!(board = name, "forgotten: it is not in the fleet's roster"),
             }
         }
         Ok(fleet)
@@ -105,91 +123,149 @@ impl Fleet {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The host key of a board that was part of the fleet, if it still is.
+    fn still_member(&self, known: &Known) -> Option<PublicKey> {
+        let key = PublicKey::from_openssh(known.host_key.as_ref()?).ok()?;
+        let print = fingerprint(&key);
+        self.0
+            .context
+            .trust
+            .look(|it| it.membership.roster()?.board(&known.view.id, &print).map(|_| key))
+    }
+
     /// Follows what is seen on the network until the browser ends.
     pub async fn run(&self, mut sightings: mpsc::Receiver<Sighting>) {
-        while let Some(sighting) = sightings.recv().await {
-            self.state().directory.apply(sighting);
-            while let Ok(sighting) = sightings.try_recv() {
-                self.state().directory.apply(sighting);
+        let mut trust = self.0.context.trust.changes();
+        let mut changes = self.0.context.changed.subscribe();
+        loop {
+            let again = self.state().claims.next_try();
+            tokio::select! {
+                sighting = sightings.recv() => {
+                    let Some(sighting) = sighting else { return };
+                    self.apply(sighting);
+                    while let Ok(sighting) = sightings.try_recv() {
+                        self.apply(sighting);
+                    }
+                }
+                changed = trust.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.state().verdicts.clear();
+                }
+                // Whose claim has been tried makes room for another.
+                _ = changes.changed() => if !self.state().claims.is_waiting() { continue },
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }
             self.judge();
         }
     }
 
-    /// Judges boards anew whenever the file of known host keys changes.
-    pub async fn watch_known_hosts(&self, file: &Path) {
-        let error = match FileWatch::new(file) {
-            Ok(mut watch) => loop {
-                match watch.changed().await {
-                    Ok(()) => self.judge(),
-                    Err(error) => break error,
-                }
-            },
-            Err(error) => error,
-        };
-        warn!(
-            "{} is not watched ({error}); a new key counts when `roost status` is asked",
-            file.display()
-        );
+    fn apply(&self, sighting: Sighting) {
+        self.state().directory.apply(sighting);
     }
 
-    /// Whether a key is among the known ones.
-    fn believes(&self, key: &PublicKey) -> bool {
-        let fingerprint = key.fingerprint(HashAlg::Sha256).sha256();
-        fingerprint.is_some_and(|print| self.state().known_hosts.key_for(&print).is_some())
-    }
-
-    /// Judges every board by the known host keys as they are now: those that are seen, and those of
-    /// the fleet. While the keys cannot be read nobody is let in, and nobody sent away.
-    pub fn judge(&self) {
-        let mut state = self.state();
-        if let Err(error) = state.known_hosts.refresh() {
-            warn!("{error}; until that is mended no board comes or goes");
-            return;
+    /// Whether an announcement is more than a stranger's: such a one is not forgotten for others.
+    #[must_use]
+    pub fn matters(&self, board: &Announcement) -> bool {
+        match self.0.context.trust.judge(board, (self.0.context.now_s)()) {
+            Verdict::Member | Verdict::Enrol { .. } => true,
+            Verdict::Claims | Verdict::Revoked { .. } | Verdict::Stranger { .. } => false,
         }
-        let mut pending = BTreeMap::new();
-        let mut sights = BTreeMap::new();
+    }
+
+    /// Judges every board by what is known now: those that are seen, and those of the fleet.
+    pub fn judge(&self) {
+        let now_s = (self.0.context.now_s)();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let (mut sights, mut pending) = (BTreeMap::new(), BTreeMap::new());
         for (key, found) in state.directory.boards() {
-            match state.known_hosts.key_for(&key.host_key.0) {
-                Some(host_key) => {
-                    let sight = Sight { addresses: found.addresses.clone(), host_key };
-                    sights.insert(key.id.to_string(), (sight, announced(found)));
-                }
-                None => {
-                    pending.insert(key.clone(), pending_view(found));
-                }
+            let seen = state.verdicts.get(key);
+            if seen.is_none_or(|(announcement, _)| *announcement != found.announcement) {
+                let verdict = self.0.context.trust.judge(&found.announcement, now_s);
+                state.verdicts.insert(key.clone(), (found.announcement.clone(), verdict));
             }
         }
-        let new = pending.keys().find(|key| !state.pending.contains_key(key)).cloned();
+        let mut found: Vec<_> = state
+            .directory
+            .boards()
+            .filter_map(|(key, found)| Some((key, found, &state.verdicts.get(key)?.1)))
+            .collect();
+        // Members come first: nobody else gets their ids.
+        found.sort_by_key(|(_, _, verdict)| match verdict {
+            Verdict::Member => 0,
+            Verdict::Enrol { .. } => 1,
+            Verdict::Claims | Verdict::Revoked { .. } | Verdict::Stranger { .. } => 2,
+        });
+        for (key, found, verdict) in found {
+            let known = state.boards.get(key.id.as_str());
+            let proven = known.is_some_and(|board| board.has_proved(&key.host_key.0));
+            if proven || *verdict != Verdict::Claims {
+                state.claims.settled(key);
+            }
+            let sight = stage(key, verdict, proven, &mut state.claims)
+                .map(|(stage, token)| Sight::of(key, found, stage, token))
+                // One host key an id: the other one would take its place.
+                .and_then(|sight| match sights.contains_key(key.id.as_str()) {
+                    false => Ok(sight),
+                    true => Err("another board of this fleet has its id".to_owned()),
+                });
+            match sight {
+                Ok(sight) => drop(sights.insert(key.id.to_string(), (sight, announced(found)))),
+                Err(why) => drop(pending.insert(key.clone(), pending_view(found, why))),
+            }
+        }
+        state.verdicts.retain(|key, _| state.directory.get(key).is_some());
+        state.claims.retain(|key| state.directory.get(key).is_some());
+        for (key, view) in pending.iter().filter(|(key, _)| !state.pending.contains_key(*key)) {
+            state
+                .newcomers
+                .info(|| format!("{} ({}) is pending: {}", view.node.name, key.id, view.reason));
+        }
         let changed = state.pending != pending;
         state.pending = pending;
         let boards = state.boards.clone();
-        drop(state);
-        for (id, board) in &boards {
-            board.seen(match (sights.remove(id), board.key()) {
-                (Some((sight, _)), _) => Sighted::There(sight),
-                (None, Some(key)) if !self.believes(&key) => Sighted::Dismissed,
-                (None, _) => Sighted::Nowhere,
-            });
-        }
-        for (_, (sight, view)) in sights {
-            self.add(view, false, None).seen(Sighted::There(sight));
-        }
-        if let Some(BoardKey { id, host_key }) = new {
-            info!(board = %id, key = %host_key, "pending: its host key is not among the known ones");
-        }
+        drop(guard);
+        self.tell(&boards, sights);
         if changed {
             self.0.context.changed.send_replace(());
         }
     }
 
-    fn add(&self, view: NodeView, proven: bool, key: Option<PublicKey>) -> Arc<Board> {
-        let board = Arc::new(Board::new(view, proven, key));
+    /// Tells each known board where it is seen, and takes on those that are new.
+    fn tell(
+        &self,
+        boards: &BTreeMap<String, Arc<Board>>,
+        mut sights: BTreeMap<String, (Sight, NodeView)>,
+    ) {
+        let revoked =
+            |key: &Fingerprint| self.0.context.trust.look(|it| it.membership.is_revoked(key));
+        for (id, board) in boards {
+            board.seen(match (sights.remove(id), board.key()) {
+                (Some((sight, _)), _) => Sighted::There(sight),
+                (None, Some(key)) if revoked(&key) => Sighted::Dismissed,
+                (None, _) => Sighted::Nowhere,
+            });
+        }
+        for (_, (sight, view)) in sights {
+            self.add(view, None).seen(Sighted::There(sight));
+        }
+    }
+
+    /// Keeps a board connected from now on; `host_key` is what it has proved before.
+    fn add(&self, view: NodeView, host_key: Option<PublicKey>) -> Arc<Board> {
+        let board = Arc::new(Board::new(view, host_key));
         self.state().boards.insert(board.node().id, board.clone());
         let (fleet, known) = (self.clone(), board.clone());
         tokio::spawn(async move {
-            known.clone().run(fleet.0.context.clone()).await;
-            fleet.state().boards.remove(&known.node().id);
+            let left = known.clone().run(fleet.0.context.clone()).await;
+            let mut state = fleet.state();
+            state.boards.remove(&known.node().id);
+            if let Some(Claimed { key, why }) = left {
+                state.claims.failed(&key, &why);
+            }
+            drop(state);
             fleet.0.context.changed.send_replace(());
         });
         board
@@ -267,14 +343,32 @@ pub enum NoSuchBoard {
     },
 }
 
-fn pending_view(found: &Found) -> BoardView {
+/// What a board has to prove to be used, and the token that it has shown; else why it is not.
+fn stage(
+    key: &BoardKey,
+    verdict: &Verdict,
+    proven: bool,
+    claims: &mut Claims,
+) -> Result<(Stage, Option<TokenId>), String> {
+    match verdict {
+        Verdict::Member => Ok((Stage::Certificate, None)),
+        Verdict::Enrol { token } => Ok((Stage::Key, *token)),
+        Verdict::Claims if proven => Ok((Stage::Certificate, None)),
+        Verdict::Claims => claims.admit(key).map(|()| (Stage::Certificate, None)),
+        Verdict::Revoked { name } => Err(format!("it was revoked, as {name}")),
+        Verdict::Stranger { why } => Err(why.clone()),
+    }
+}
+
+fn pending_view(found: &Found, reason: String) -> BoardView {
     BoardView {
         node: announced(found),
-        addresses: found.addresses.iter().map(|address| board::address_text(*address)).collect(),
+        addresses: found.addresses.iter().map(|address| address_text(*address)).collect(),
         port: found.addresses.first().map_or(22, std::net::SocketAddr::port),
         host_key: None,
+        fingerprint: fingerprint_of(&found.announcement.host_key.0),
         reach: Reach::Pending,
-        reason: "its host key is not in the known-hosts file".to_owned(),
+        reason,
         ours: 0,
     }
 }

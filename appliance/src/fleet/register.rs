@@ -46,7 +46,7 @@ pub(super) struct Known {
     /// Its description.
     #[serde(flatten)]
     pub(super) view: NodeView,
-    /// The key it proved, as `ssh-ed25519 AAAA…`: what is not known any more is not let in again.
+    /// The host key it proved, as `ssh-ed25519 AAAA…`: it is no member with another one.
     pub(super) host_key: Option<String>,
 }
 

@@ -43,6 +43,14 @@ pub struct NodeView {
     pub temperature_mc: Option<i32>,
     /// The local nix-daemon's version, or empty if it could not be reached.
     pub nix_version: String,
+    /// Its fleet's fingerprint, as `SHA256:…`; empty if it belongs to none.
+    pub fleet: String,
+    /// How it stands to that fleet: `none`, `waiting`, `enrolled` or `ended`.
+    pub enrolment: String,
+    /// The same in plain words, with what to do about it.
+    pub enrolment_note: String,
+    /// The number of the fleet's roster that it has.
+    pub roster: u64,
 }
 
 /// Whether a node begins jobs; what is worse comes first.
@@ -112,6 +120,9 @@ pub struct BoardView {
     pub port: u16,
     /// The key that it must prove, as `ssh-ed25519 AAAA…`; none while it is pending or not seen.
     pub host_key: Option<String>,
+    /// The fingerprint of the key that it announces, as `SHA256:…`; of one that is not seen, of the key
+    /// that it has proved.
+    pub fingerprint: String,
     /// How we stand to it.
     pub reach: Reach,
     /// Why it is pending or away, in plain words; if it is up, its trouble, or why it is paused.

@@ -1,4 +1,4 @@
-//! This node's SSH key, and its host key's fingerprint.
+//! This node's SSH key, and public keys in files.
 
 use std::{
     fs::{self, DirBuilder},
@@ -7,9 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, rand_core::OsRng};
+use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey, rand_core::OsRng};
 
-use super::{Fingerprint, write_atomically};
+use super::write_atomically;
 
 /// Why a key could not be read or made.
 #[derive(Debug, thiserror::Error)]
@@ -79,23 +79,19 @@ fn make(path: &Path) -> Result<PrivateKey, KeyError> {
     Ok(key)
 }
 
-/// The fingerprint of a public key file, such as this board's own
-/// `/etc/ssh/ssh_host_ed25519_key.pub`, to be announced.
+/// A public key file, such as this board's own `/etc/ssh/ssh_host_ed25519_key.pub`; without its comment.
 ///
 /// # Errors
 ///
 /// [`KeyError`].
-pub fn host_key_fingerprint_of(path: &Path) -> Result<Fingerprint, KeyError> {
+pub fn public_key_of(path: &Path) -> Result<PublicKey, KeyError> {
     let text = fs::read_to_string(path).map_err(failed("read", path))?;
-    PublicKey::from_openssh(text.trim())
-        .and_then(|key| {
-            key.fingerprint(HashAlg::Sha256).sha256().ok_or(ssh_key::Error::AlgorithmUnknown)
-        })
-        .map_err(|source| KeyError::Format {
-            path: path.to_owned(),
-            what: "public host key",
-            source,
-        })
+    let key = PublicKey::from_openssh(text.trim()).map_err(|source| KeyError::Format {
+        path: path.to_owned(),
+        what: "public key",
+        source,
+    })?;
+    Ok(PublicKey::from(key.key_data().clone()))
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyError {
@@ -127,8 +123,8 @@ mod tests {
         assert_eq!(key.algorithm(), Algorithm::Ed25519);
         let left: Vec<_> = fs::read_dir(&ssh).unwrap().collect();
         assert_eq!(left.len(), 2, "{left:?}");
-        let public = host_key_fingerprint_of(&ssh.join("id_ed25519.pub")).unwrap();
-        assert_eq!(Some(public), key.fingerprint(HashAlg::Sha256).sha256());
+        let public = public_key_of(&ssh.join("id_ed25519.pub")).unwrap();
+        assert_eq!(public.key_data(), key.public_key().key_data());
     }
 
     #[test]
@@ -153,8 +149,8 @@ mod tests {
     fn a_missing_or_broken_host_key_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ssh_host_ed25519_key.pub");
-        assert!(host_key_fingerprint_of(&path).unwrap_err().to_string().contains("ssh_host"));
+        assert!(public_key_of(&path).unwrap_err().to_string().contains("ssh_host"));
         fs::write(&path, "ssh-ed25519 AAAA").unwrap();
-        assert!(host_key_fingerprint_of(&path).unwrap_err().to_string().contains("ssh_host"));
+        assert!(public_key_of(&path).unwrap_err().to_string().contains("ssh_host"));
     }
 }

@@ -57,10 +57,47 @@ pub struct SshFiles<'a> {
     pub addresses: &'a [String],
     /// sshd's port.
     pub port: u16,
-    /// The one key that is believed.
-    pub host_key: &'a PublicKey,
+    /// What the board has to prove.
+    pub expected: Expected<'a>,
+    /// Keys that are believed of nobody, one a line.
+    pub revoked: &'a Path,
     /// The private key to log in with.
     pub identity: &'a Path,
+    /// Its certificates, those that are not there included.
+    pub certificates: &'a [PathBuf],
+}
+
+/// What a board has to prove.
+#[derive(Clone, Copy, Debug)]
+pub enum Expected<'a> {
+    /// That it holds this very key.
+    Key(&'a PublicKey),
+    /// That one of these authorities has certified its host key for its id.
+    Certificate(&'a [PublicKey]),
+}
+
+impl Expected<'_> {
+    /// What ssh is to ask for.
+    fn algorithm(self) -> &'static str {
+        match self {
+            Self::Key(_) => "ssh-ed25519",
+            Self::Certificate(_) => "ssh-ed25519-cert-v01@openssh.com",
+        }
+    }
+
+    /// Lines of a `known_hosts` file for a host of this name.
+    fn known_hosts(self, host: &str) -> Result<String, ssh_key::Error> {
+        let line = |marker: &str, key: &PublicKey| {
+            let key = PublicKey::from(key.key_data().clone()).to_openssh()?;
+            Ok(format!("{marker}{host} {key}\n"))
+        };
+        match self {
+            Self::Key(key) => line("", key),
+            Self::Certificate(keys) => {
+                keys.iter().map(|key| line("@cert-authority ", key)).collect()
+            }
+        }
+    }
 }
 
 /// Where a board's files are.
@@ -78,7 +115,7 @@ impl SshFiles<'_> {
     /// Writes `<dir>/<board id>.config` and `<dir>/<board id>.known_hosts`, each atomically and
     /// only if it changed. Creates `dir` for its owner only.
     ///
-    /// With these `ssh` connects to the addresses given, accepts the given host key and no other,
+    /// With these `ssh` connects to the addresses given, accepts what is expected and nothing else,
     /// uses the given private key and no agent, asks nothing, adds nothing to any file, and gives
     /// up on a board that does not answer for 15 s. How connections are shared is left to the
     /// caller's command line.
@@ -92,16 +129,16 @@ impl SshFiles<'_> {
         let known_hosts = dir.join(format!("{board}.known_hosts"));
         let config = dir.join(format!("{board}.config"));
         let (text, destinations) = self.config(board, &known_hosts)?;
-        let key = PublicKey::from(self.host_key.key_data().clone()).to_openssh();
-        let key = key.map_err(|source| SshFilesError::Key { board: board.to_owned(), source })?;
+        let lines = self.expected.known_hosts(board);
+        let lines =
+            lines.map_err(|source| SshFilesError::Key { board: board.to_owned(), source })?;
 
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| SshFilesError::File { path, source }
         };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
-        write_atomically(&known_hosts, format!("{board} {key}\n").as_bytes(), 0o600)
-            .map_err(failed(&known_hosts))?;
+        write_atomically(&known_hosts, lines.as_bytes(), 0o600).map_err(failed(&known_hosts))?;
         write_atomically(&config, text.as_bytes(), 0o600).map_err(failed(&config))?;
         Ok(BoardFiles { config, known_hosts, destinations })
     }
@@ -136,6 +173,8 @@ impl SshFiles<'_> {
         let (user, port) = (names::USER, self.port);
         let known_hosts = quoted("the known_hosts file", known_hosts)?;
         let identity = quoted("the private key", self.identity)?;
+        let revoked = quoted("the list of revoked keys", self.revoked)?;
+        let algorithm = self.expected.algorithm();
         let (mut text, mut destinations) =
             ("# Written by roost; changes are lost.\n".to_owned(), Vec::new());
         for (number, address) in self.addresses.iter().enumerate() {
@@ -156,6 +195,8 @@ impl SshFiles<'_> {
     UpdateHostKeys no
     VerifyHostKeyDNS no
     CheckHostIP no
+    HostKeyAlgorithms {algorithm}
+    RevokedHostKeys {revoked}
     IdentityFile {identity}
     IdentitiesOnly yes
     IdentityAgent none
@@ -177,6 +218,9 @@ impl SshFiles<'_> {
     CanonicalizeHostname no
 "
         );
+        for certificate in self.certificates.iter().filter(|path| path.exists()) {
+            text += &format!("    CertificateFile {}\n", quoted("a certificate", certificate)?);
+        }
         Ok((text, destinations))
     }
 }
@@ -231,13 +275,25 @@ mod tests {
 
     fn write(dir: &Path, id: &str, addresses: &[&str]) -> Result<BoardFiles, SshFilesError> {
         let addresses: Vec<_> = addresses.iter().map(|&address| address.to_owned()).collect();
-        let (host_key, identity) = (key(1), dir.join("id with space"));
+        write_as(dir, id, &addresses, Expected::Key(&key(1)))
+    }
+
+    fn write_as(
+        dir: &Path,
+        id: &str,
+        addresses: &[String],
+        expected: Expected<'_>,
+    ) -> Result<BoardFiles, SshFilesError> {
+        let (revoked, identity) = (dir.join("revoked"), dir.join("id with space"));
+        let certificates = [dir.join("id with space-cert.pub"), dir.join("no such certificate")];
         SshFiles {
             board_id: id,
-            addresses: &addresses,
+            addresses,
             port: 2222,
-            host_key: &host_key,
+            expected,
+            revoked: &revoked,
             identity: &identity,
+            certificates: &certificates,
         }
         .write(dir)
     }
@@ -255,6 +311,24 @@ mod tests {
         SshFiles::remove(dir.path(), "b0ard").unwrap();
         SshFiles::remove(dir.path(), "b0ard").unwrap();
         assert!(!files.config.exists() && !files.known_hosts.exists());
+    }
+
+    #[test]
+    fn a_certificate_is_asked_for_where_one_is_expected() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("id with space-cert.pub"), "").unwrap();
+        let addresses = ["192.168.1.7".to_owned()];
+        let keys = [key(1), key(2)];
+        let files =
+            write_as(dir.path(), "b0ard", &addresses, Expected::Certificate(&keys)).unwrap();
+        let hosts = fs::read_to_string(&files.known_hosts).unwrap();
+        assert_eq!(hosts.lines().count(), 2);
+        assert!(hosts.starts_with("@cert-authority b0ard ssh-ed25519 "), "{hosts}");
+        let config = fs::read_to_string(&files.config).unwrap();
+        assert!(config.contains("HostKeyAlgorithms ssh-ed25519-cert-v01@openssh.com\n"));
+        let shown: Vec<_> =
+            config.lines().filter(|line| line.contains("CertificateFile")).collect();
+        assert_eq!(shown.len(), 1, "{config}");
     }
 
     /// What `ssh` itself makes of the file. OpenSSH's client is a run-time dependency of roost.
@@ -278,6 +352,8 @@ mod tests {
             "batchmode yes",
             "stricthostkeychecking true",
             "identitiesonly yes",
+            "hostkeyalgorithms ssh-ed25519",
+            &format!("revokedhostkeys {}", dir.path().join("revoked").display()),
             "serveraliveinterval 5",
             &format!("identityfile {}", identity.display()),
             &format!("userknownhostsfile {}", files.known_hosts.display()),

@@ -19,6 +19,8 @@ pub enum Command {
     PeerWorker,
     /// What nodes tell each other besides builds.
     PeerControl,
+    /// What they tell each other of trust.
+    PeerTrust,
 }
 
 /// A command that is not accepted.
@@ -48,6 +50,7 @@ impl FromStr for Command {
             }
             ("roost", ["peer", "worker"]) => Ok(Self::PeerWorker),
             ("roost", ["peer", "control"]) => Ok(Self::PeerControl),
+            ("roost", ["peer", "trust"]) => Ok(Self::PeerTrust),
             _ => Err(refused()),
         }
     }
@@ -61,6 +64,7 @@ impl fmt::Display for Command {
             Self::Serve { write: true } => "nix-store --serve --write",
             Self::PeerWorker => "roost peer worker",
             Self::PeerControl => "roost peer control",
+            Self::PeerTrust => "roost peer trust",
         })
     }
 }
@@ -146,6 +150,7 @@ mod tests {
             ("\"nix-store\" --serve '--write'", Command::Serve { write: true }),
             ("roost peer worker", Command::PeerWorker),
             ("roost peer control", Command::PeerControl),
+            ("roost peer trust", Command::PeerTrust),
         ];
         for (line, command) in accepted {
             assert_eq!(line.parse(), Ok(command), "{line}");
@@ -185,6 +190,7 @@ mod tests {
             Command::Serve { write: true },
             Command::PeerWorker,
             Command::PeerControl,
+            Command::PeerTrust,
         ] {
             assert_eq!(command.to_string().parse(), Ok(command));
         }

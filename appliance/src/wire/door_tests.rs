@@ -152,7 +152,7 @@ async fn a_client_that_says_nothing_is_turned_away_in_time() {
 fn only_root_connects_and_only_root_and_roost_are_served() {
     let access = Access { serve_uid: Some(990), gid: None };
     let connect = Request::Connect { selector: String::new() };
-    let serve = Request::Serve { command: Command::Worker, peer: String::new() };
+    let serve = Request::Serve { command: Command::Worker, peer: String::new(), key: None };
     let allowed = |uid| (access.allows(uid, &connect), access.allows(uid, &serve));
     assert_eq!(allowed(0), (true, true));
     assert_eq!(allowed(990), (false, true));

@@ -82,17 +82,23 @@ pub enum HandoverError {
 
 /// Serves the client of an SSH connection: hands it over and waits for the end.
 ///
-/// `command` is sshd's `SSH_ORIGINAL_COMMAND`, `peer` the client's address for display. Returns the
+/// `command` is sshd's `SSH_ORIGINAL_COMMAND`, `peer` the client's address for display, `key` the
+/// fingerprint of the key that it logged in with. Returns the
 /// exit code the daemon gave.
 ///
 /// # Errors
 /// [`HandoverError`], to be shown on standard error.
-pub fn serve(socket: &Path, command: Option<&str>, peer: &str) -> Result<u8, HandoverError> {
+pub fn serve(
+    socket: &Path,
+    command: Option<&str>,
+    peer: &str,
+    key: Option<String>,
+) -> Result<u8, HandoverError> {
     let command = command.ok_or(HandoverError::NoCommand)?;
     // Refused here, too, so that a wrong command is named even when no daemon runs.
     let command: Command = command.parse()?;
     let peer = peer.chars().take(200).collect();
-    hand_over(socket, Request::Serve { command, peer }, &mut io::stderr().lock())
+    hand_over(socket, Request::Serve { command, peer, key }, &mut io::stderr().lock())
 }
 
 /// Makes the local Nix that started this program a client of the daemon. `selector` names the line
@@ -256,7 +262,8 @@ mod tests {
     fn without_a_daemon_it_says_so_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("daemon.sock");
-        let error = serve(&socket, Some("nix-daemon --stdio"), "::1").unwrap_err().to_string();
+        let error =
+            serve(&socket, Some("nix-daemon --stdio"), "::1", None).unwrap_err().to_string();
         assert!(error.contains("not running") && error.contains("daemon.sock"), "{error}");
         assert!(connect(&socket, "aarch64-linux").is_err());
     }
@@ -264,8 +271,8 @@ mod tests {
     #[test]
     fn other_commands_are_refused_without_asking_the_daemon() {
         let nowhere = Path::new("/nonexistent");
-        let refused = serve(nowhere, Some("rm -rf /"), "::1").unwrap_err();
+        let refused = serve(nowhere, Some("rm -rf /"), "::1", None).unwrap_err();
         assert!(matches!(refused, HandoverError::NotAccepted(_)), "{refused}");
-        assert!(matches!(serve(nowhere, None, "::1"), Err(HandoverError::NoCommand)));
+        assert!(matches!(serve(nowhere, None, "::1", None), Err(HandoverError::NoCommand)));
     }
 }

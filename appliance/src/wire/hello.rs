@@ -45,6 +45,9 @@ pub enum Request {
         command: Command,
         /// Its address, for display.
         peer: String,
+        /// The fingerprint of the key that it logged in with, as `SHA256:…`, if sshd told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
     /// Started by the local Nix, as the builder of a line in the machines file.
     Connect {
@@ -71,7 +74,7 @@ mod tests {
     #[test]
     fn a_hello_is_flat_json_with_version_and_kind() {
         let connect = Request::Connect { selector: "aarch64-linux".to_owned() };
-        let serve = Request::Serve { command: Command::Worker, peer: "::1".to_owned() };
+        let serve = Request::Serve { command: Command::Worker, peer: "::1".to_owned(), key: None };
         for (request, text) in [
             (connect, r#"{"version":1,"kind":"connect","selector":"aarch64-linux"}"#),
             (serve, r#"{"version":1,"kind":"serve","command":"nix-daemon --stdio","peer":"::1"}"#),

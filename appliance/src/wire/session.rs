@@ -93,7 +93,7 @@ impl SessionError {
 pub async fn attend<B: Builds>(visit: Visit, nix: &LocalNix, builds: &B) {
     let Visit { request, input, output, mut lifeline, mut notes, .. } = visit;
     let session = async {
-        let Request::Serve { command, peer } = request else { return Ok(false) };
+        let Request::Serve { command, peer, .. } = request else { return Ok(false) };
         let client = Client { label: format!("ssh from {peer}") };
         let lifetime = match command {
             Command::Worker => Lifetime::Session,
@@ -102,7 +102,7 @@ pub async fn attend<B: Builds>(visit: Visit, nix: &LocalNix, builds: &B) {
                 let serve = Serve::open(input, output, &mut notes, nix, builds, client, write);
                 return serve.await?.run().await.map(|()| true);
             }
-            Command::PeerControl => return Ok(false),
+            Command::PeerControl | Command::PeerTrust => return Ok(false),
         };
         let relay = Relay::open(input, output, nix, builds, client, lifetime).await?;
         relay.run().await.map(|()| true)

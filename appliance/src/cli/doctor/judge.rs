@@ -23,7 +23,7 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
     if config.board.announce && config.board.enable || config.workstation.enable {
         findings.push(avahi(facts, &config));
     }
-    findings.extend([nix_daemon(facts), daemon(facts)]);
+    findings.extend([nix_daemon(facts), daemon(facts), fleet(facts)]);
     if config.board.enable {
         findings.extend([offers(facts, &config), user(facts), sshd(facts)]);
     }
@@ -236,7 +236,10 @@ fn user(facts: &Facts) -> Finding {
 }
 
 /// What sshd must do with our user: setting, value, and what it is for.
-const SSHD: [(&str, &str, &str); 4] = [
+const SSHD: [(&str, &str, &str); 7] = [
+    ("authorizedkeysfile", "none", "only certificates of the fleet open it"),
+    ("trustedusercakeys", names::AUTHORITIES_FILE, "it has to know the fleet's key"),
+    ("revokedkeys", names::REVOKED_FILE, "it has to know who was sent away"),
     ("permittty", "no", "build sessions have no terminal"),
     ("allowtcpforwarding", "no", "a builder's key is no way into the network"),
     ("allowagentforwarding", "no", "a builder's key is no way to other keys"),
@@ -269,6 +272,24 @@ fn sshd(facts: &Facts) -> Finding {
         return finding(check, Verdict::Warning, found).fix(drop_in);
     }
     finding(check, Verdict::Ok, "runs roost serve for our user, and nothing else")
+}
+
+/// How this node stands to its fleet.
+fn fleet(facts: &Facts) -> Finding {
+    let check = "fleet";
+    let Ok(node) = &facts.daemon else {
+        return finding(check, Verdict::Skipped, "the daemon knows, and does not answer");
+    };
+    match node.enrolment.as_str() {
+        "enrolled" => finding(check, Verdict::Ok, format!("enrolled in {}", node.fleet)),
+        "ended" => finding(check, Verdict::Failed, "its certificates have ended")
+            .fix(node.enrolment_note.clone()),
+        "waiting" => {
+            finding(check, Verdict::Warning, format!("waits to be let in by {}", node.fleet))
+                .fix(node.enrolment_note.clone())
+        }
+        _ => finding(check, Verdict::Warning, "in no fleet").fix(node.enrolment_note.clone()),
+    }
 }
 
 fn builders(facts: &Facts) -> Finding {

@@ -47,6 +47,8 @@ pub(super) fn healthy() -> Facts {
         daemon: Ok(NodeView {
             name: "rock5".into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            fleet: "SHA256:abc".into(),
+            enrolment: "enrolled".into(),
             ..NodeView::default()
         }),
         boards: Ok(Vec::new()),
@@ -63,6 +65,9 @@ pub(super) fn healthy() -> Facts {
         ])),
         nix_has_bash: Ok(true),
         sshd: Ok(settings(&[
+            ("authorizedkeysfile", "none"),
+            ("trustedusercakeys", names::AUTHORITIES_FILE),
+            ("revokedkeys", names::REVOKED_FILE),
             ("allowagentforwarding", "no"),
             ("allowtcpforwarding", "no"),
             ("forcecommand", "/usr/bin/roost serve"),
@@ -106,7 +111,7 @@ fn nothing_is_wrong_with_a_healthy_machine() {
     let findings = judge(&healthy());
     let wrong: Vec<_> = findings.iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(findings.len(), 15);
+    assert_eq!(findings.len(), 16);
 }
 
 #[test]
@@ -260,4 +265,21 @@ fn what_nix_would_refuse_is_no_offer() {
     assert!(features.fix.contains("system-features"), "{features:?}");
     let systems = offers(&[], &["riscv64-linux"]);
     assert!(systems.found.contains("riscv64-linux of board.systems"), "{systems:?}");
+}
+
+#[test]
+fn a_node_that_is_in_no_fleet_or_not_yet_is_told_what_to_do() {
+    for (enrolment, verdict) in
+        [("none", Verdict::Warning), ("waiting", Verdict::Warning), ("ended", Verdict::Failed)]
+    {
+        let mut facts = healthy();
+        facts.daemon = facts.daemon.map(|node| NodeView {
+            enrolment: enrolment.into(),
+            enrolment_note: "Do this.".into(),
+            ..node
+        });
+        let findings = judge(&facts);
+        let fleet = findings.iter().find(|finding| finding.check == "fleet").unwrap();
+        assert_eq!((fleet.verdict, fleet.fix.as_str()), (verdict, "Do this."), "{enrolment}");
+    }
 }

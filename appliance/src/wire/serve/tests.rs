@@ -44,7 +44,8 @@ impl Stage {
         let (client, input, output) = streams();
         let (stderr, ours) = UnixStream::pair().unwrap();
         let (lifeline, notes) = halves(ours);
-        let request = Visitor::Serve { command: Started::Serve { write }, peer: "::1".to_owned() };
+        let request =
+            Visitor::Serve { command: Started::Serve { write }, peer: "::1".to_owned(), key: None };
         let caller = Caller { uid: 0, pid: 0 };
         let visit = Visit { request, caller, input, output, lifeline, notes };
         let local = nix.local();

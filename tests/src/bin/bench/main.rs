@@ -5,6 +5,7 @@
 //! the ratio's two sides. `QUICK=1` takes one run of each. Results go to `bench/results.json` in
 //! the target folder; the exit status is 1 if a figure is missed.
 
+mod enrol;
 mod fleet;
 mod forward;
 mod measure;
@@ -35,6 +36,9 @@ fn main() -> ExitCode {
 /// Runs everything; whether all figures are met.
 fn bench(quick: bool) -> Result<bool> {
     let mut report = Report::new(quick);
+    let boards = if quick { 1 } else { 5 };
+    let what = "from a board's daemon start until it is enrolled and used";
+    report.seconds("enrol_seconds", what, 5.0, enrol::seconds(boards)?);
     let fleet = fleet::start(1)?;
     fleet.explain(one_board(&fleet, &mut report))?;
     drop(fleet);

@@ -86,6 +86,19 @@ impl Report {
         self.runs.insert(key, times.clone());
     }
 
+    /// Adds the median of some times.
+    pub(crate) fn seconds(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        limit_s: f64,
+        seconds: Vec<f64>,
+    ) {
+        let value = median(&seconds).unwrap_or(f64::NAN);
+        self.rows.push(Row { key, what: format!("s; {what}"), value, limit: limit_s });
+        self.runs.insert(key, Times { roost: seconds, ..Times::default() });
+    }
+
     /// Adds an amount of memory.
     pub(crate) fn memory(&mut self, key: &'static str, mib: f64, limit: f64) {
         eprintln!("{key}: {mib:.3} MiB");

@@ -3,12 +3,12 @@
 use std::{fmt::Write as _, time::Duration};
 
 use roost_lab::{
-    Host, Lan, Result,
+    Host, Lan, Result, Service,
     fixtures::{
         fleet, foreign,
         native::{self, RISCV},
         nix::{self, Drv},
-        roost,
+        rogue, roost, trust,
     },
     runs_foreign_programs,
 };
@@ -20,11 +20,11 @@ const BUILD: Duration = Duration::from_secs(120);
 const BOARDS: [(&str, &str); 2] = [("rockpro64", "aarch64-linux"), ("visionfive2", RISCV)];
 
 pub(super) fn run() -> Result<()> {
-    say(
-        1,
-        "Four hosts on one network: a workstation, two boards and a laptop, each with its own \
-         D-Bus, Avahi, sshd and nix-daemon. (They are namespaces of this machine; the boards play \
-         their architectures.)",
+    let mut steps = Steps::default();
+    steps.say(
+        "Five hosts on one network: a workstation, two boards, a laptop, and one that nobody invited, \
+         each with its own D-Bus, Avahi, sshd and nix-daemon. (They are namespaces of this machine; the \
+         boards play their architectures.)",
     );
     let lan = Lan::new()?;
     let [mut arm, mut riscv] = BOARDS.map(|(name, system)| lan.host(name).system(system));
@@ -32,68 +32,94 @@ pub(super) fn run() -> Result<()> {
         arm = arm.emulates([RISCV]);
         riscv = riscv.runs([RISCV]);
     }
-    let [ws, one, two, laptop] = lan.start([
+    let [ws, one, two, laptop, rogue] = lan.start([
         roost::workstation(lan.host("workstation"), "")?,
         native::both(arm, 2, "")?,
         roost::board(riscv, 2, "")?,
         lan.host("laptop"),
+        lan.host("rogue"),
     ])?;
+    steps.say("The workstation makes a fleet, which is one key, and its daemon starts.");
+    show(&ws, "roost fleet init")?;
+    trust::note_holder(&ws)?;
+    ws.enable_service(Service::ROOST)?;
 
-    say(
-        2,
-        "The workstation is given the boards' host keys, and the boards the workstation's key. \
-         Nothing else is configured: no address, no machines file. Then roost starts everywhere.",
+    steps.say(
+        "Each board's card is given a seed: the fleet's public key, and a token that is good for one board. \
+         (A folder stands for the card.)",
     );
-    roost::acquaint(&one, &[&two])?;
-    roost::join(&ws, &[&one, &two])?;
+    for board in [&one, &two] {
+        let (command, card) = trust::seed_command(board.name());
+        ws.check(&format!("mkdir -p {card}"))?;
+        show(&ws, &command)?;
+        trust::carry(&ws, &card, board)?;
+    }
 
-    say(3, "The boards announce themselves over Avahi, and the workstation finds them.");
+    steps.say(
+        "The boards are switched on. Nothing else is configured: no address, no key, no machines file. They \
+         announce themselves over Avahi, prove their tokens, and are enrolled.",
+    );
+    for board in [&one, &two] {
+        board.enable_service(Service::ROOST)?;
+    }
     for board in [&one, &two] {
         fleet::wait_reach(&lan, &ws, board, "up")?;
     }
     show(&ws, "roost status")?;
+    show(&ws, "roost fleet list")?;
 
-    say(4, "For stock Nix the whole fleet is these lines, which roost keeps up to date.");
+    steps.say(
+        "One more host announces all that rockpro64 does, under another name and with a key of its own. It \
+         gets nothing, and here is why:",
+    );
+    let record = rogue::with(&rogue::txt(&lan, &rogue, &one)?, "hk", &rogue::host_key(&rogue)?);
+    let claims = rogue::announce(&rogue, &[], "free-builder", &record)?;
+    fleet::wait_reach_of(&lan, &ws, "free-builder", "pending")?;
+    show(&ws, "roost status")?;
+    drop(claims);
+
+    steps.say("For stock Nix the whole fleet is these lines, which roost keeps up to date.");
     show(&ws, "cat /run/roost/machines")?;
 
-    say(
-        5,
+    steps.say(
         "A graph of five derivations, for two systems. `report` needs what both boards made, so \
          outputs travel from board to board. This is the graph:",
     );
     nix::write(&ws, "/root/graph.nix", &graph())?;
     println!("{GRAPH}");
 
-    say(6, "Stock Nix builds it. It knows nothing of boards, only of one line a system.");
+    steps.say("Stock Nix builds it. It knows nothing of boards, only of one line a system.");
     let build = "nix build --print-out-paths --no-link --print-build-logs --max-jobs 0 \
                  --builders @/run/roost/machines --file /root/graph.nix";
     let output = show_within(&ws, build, BUILD)?;
 
-    say(7, "What was built, where, and why there:");
+    steps.say("What was built, where, and why there:");
     show(&ws, "roost jobs --all")?;
     show(&ws, "roost why report")?;
 
-    say(8, "The result is in the workstation's store, and `nix log` has the builds' logs:");
+    steps.say("The result is in the workstation's store, and `nix log` has the builds' logs:");
     show(&ws, &format!("cat {}", output.trim()))?;
     show(&ws, &format!("nix log {}", output.trim()))?;
 
-    let last = if runs_foreign_programs() {
-        by_way_of_a_board(&lan, &laptop, [&one, &two])?;
-        11
+    if runs_foreign_programs() {
+        by_way_of_a_board(&mut steps, &lan, &laptop, [&one, &two])?;
     } else {
-        say(9, "What a board that emulates does needs Linux 6.7 or later to be shown.");
-        10
-    };
-    say(last, "Everything is torn down.");
+        steps.say("What a board that emulates does needs Linux 6.7 or later to be shown.");
+    }
+    steps.say("Everything is torn down.");
     drop(lan);
     println!("    Nothing is left: no process, no mount, no network interface.");
     Ok(())
 }
 
 /// A machine without roost asks a board for what that one could only emulate.
-fn by_way_of_a_board(lan: &Lan, laptop: &Host, [one, two]: [&Host; 2]) -> Result<()> {
-    say(
-        9,
+fn by_way_of_a_board(
+    steps: &mut Steps,
+    lan: &Lan,
+    laptop: &Host,
+    [one, two]: [&Host; 2],
+) -> Result<()> {
+    steps.say(
         "The laptop has no roost. To its stock Nix, rockpro64 is a builder for riscv64-linux, too: \
          qemu-user is registered there.",
     );
@@ -107,7 +133,7 @@ fn by_way_of_a_board(lan: &Lan, laptop: &Host, [one, two]: [&Host; 2]) -> Result
     );
     let output = show_within(laptop, &build, BUILD)?;
 
-    say(10, "But rockpro64 knows a board that needs no emulator, and has sent the build on:");
+    steps.say("But rockpro64 knows a board that needs no emulator, and has sent the build on:");
     show(one, "roost why machine")?;
     show(laptop, &format!("head -n 1 {}", output.trim()))?;
     Ok(())
@@ -147,8 +173,15 @@ fn graph() -> String {
     text
 }
 
-fn say(step: u32, text: &str) {
-    println!("\n{step}. {text}\n");
+/// Counts the steps.
+#[derive(Default)]
+struct Steps(u32);
+
+impl Steps {
+    fn say(&mut self, text: &str) {
+        self.0 += 1;
+        println!("\n{}. {text}\n", self.0);
+    }
 }
 
 /// Shows a command and what it prints; gives its standard output.

@@ -1,0 +1,4 @@
+mod behaviour;
+mod cuts;
+mod damage;
+mod disk;
