@@ -47,8 +47,8 @@ Without --direct these are the lines this machine's Nix uses: each stands for ev
 kind, and leads to the roost daemon, which chooses.
 
 With --direct there is one plain line a board, for Hydra and for machines without roost. The machine
-that uses a line logs in with a key of its own, which must be in the board's authorized_keys; the
-third field may name it.
+that uses a line logs in with a key of its own, which the fleet has to certify (`roost fleet invite
+--certificate`); the third field may name it.
 
 Examples:
   roost machines
