@@ -134,14 +134,15 @@ fn who_claims_to_belong_to_the_fleet_has_to_show_its_certificate() -> Result<()>
 }
 
 #[test]
-fn a_token_that_is_spent_or_unknown_or_for_another_board_lets_nobody_in() -> Result<()> {
+fn a_token_that_is_spent_expired_unknown_or_for_another_board_lets_nobody_in() -> Result<()> {
     let lan = Lan::new()?;
-    let [ws, first, second, third, fourth] = lan.start([
+    let [ws, first, second, third, fourth, fifth] = lan.start([
         fleet::workstation(&lan, "ws", "")?,
         board(&lan, "first")?,
         board(&lan, "second")?,
         board(&lan, "third")?,
         board(&lan, "fourth")?,
+        board(&lan, "fifth")?,
     ])?;
     trust::found(&ws)?;
     let card = ws.check("roost fleet token 2>/dev/null")?;
@@ -152,7 +153,6 @@ fn a_token_that_is_spent_or_unknown_or_for_another_board_lets_nobody_in() -> Res
     trust::plant(&second, &card)?;
     second.enable_service(Service::ROOST)?;
     wait_pending(&lan, &ws, "second", "its token belongs to board")?;
-    // Withdrawn, which is as good as expired: its key is gone.
     let withdrawn = ws.check("roost fleet token 2>/dev/null")?;
     let tokens: Value =
         serde_json::from_str(&ws.check("roost fleet list --tokens --json")?).unwrap_or_default();
@@ -167,7 +167,11 @@ fn a_token_that_is_spent_or_unknown_or_for_another_board_lets_nobody_in() -> Res
     trust::plant(&fourth, &other)?;
     fourth.enable_service(Service::ROOST)?;
     wait_pending(&lan, &ws, "fourth", "its token is for starfive")?;
-    for board in [&second, &third, &fourth] {
+    let stale = ws.check("faketime '3 days ago' roost fleet token 2>/dev/null")?;
+    trust::plant(&fifth, &stale)?;
+    fifth.enable_service(Service::ROOST)?;
+    wait_pending(&lan, &ws, "fifth", "no token that this workstation knows")?;
+    for board in [&second, &third, &fourth, &fifth] {
         got_nothing(board);
     }
     Ok(())
