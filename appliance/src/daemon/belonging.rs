@@ -106,6 +106,8 @@ impl Belonging {
                 if let Err(error) = own.settle() {
                     warn!("{error}");
                 }
+                // What has changed by now was seen; what changes while sshd is waited for was not.
+                changes.borrow_and_update();
                 // Also one that was made by a command, or before the last daemon was killed.
                 if let Some(certificate) = own.host_certificate() {
                     if let Err(why) = own.sshd.show_new(&certificate).await {
@@ -117,7 +119,6 @@ impl Belonging {
                 }
                 own.tell_console();
                 changed();
-                changes.borrow_and_update();
                 tokio::select! {
                     ended = changes.changed() => if ended.is_err() { return },
                     () = tokio::time::sleep(LOOK_INTERVAL) => {}
