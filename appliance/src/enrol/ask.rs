@@ -41,8 +41,6 @@ pub struct Visited {
     pub host_key: PublicKey,
     /// When its certificates are to be renewed, in seconds since 1970.
     pub due_s: u64,
-    /// Whether it has been given certificates.
-    pub certified: bool,
     /// The number of the roster that both have now.
     pub roster: u64,
 }
@@ -97,13 +95,11 @@ pub async fn ask(
         visit.enlist(&it, asked)?;
     }
     visit.tell(&it).await?;
-    let mut certified = false;
     if stage == Stage::Key && !visit.is_due(&it) {
         // It has certificates, and proves only its key: its sshd was not told of them.
         visit.done("show its certificate", &Request::Show).await?;
     }
     if visit.is_due(&it) && visit.certify(&it, asked).await? {
-        certified = true;
         it = visit.hello(asked).await?;
         if stage == Stage::Certificate {
             visit.enlist(&it, asked)?;
@@ -119,7 +115,6 @@ pub async fn ask(
     let until_s = |shown: &Option<Shown>| shown.as_ref().map_or(0, |shown| shown.until_s);
     Ok(Visited {
         due_s: until_s(&it.host).min(until_s(&it.user)).saturating_sub(LIFETIME_S / 2),
-        certified,
         roster: visit.number(),
         name: it.name,
         host_key: it.host_key,
