@@ -1,6 +1,13 @@
-//! Turns `boards.json`, which Nix reads too, into a constant table.
+//! Turns the files of `boards/`, which Nix reads too, into a constant table.
 
-use std::{collections::BTreeSet, env, error::Error, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    env,
+    error::Error,
+    fmt::{self, Write as _},
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
@@ -8,35 +15,76 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Board {
-    id: String,
     name: String,
     compatible: Vec<String>,
     soc: Option<String>,
     system: String,
-    kernel: String,
-    boot: String,
     console: String,
+    nixos_hardware: Option<String>,
+    #[serde(default)]
+    unfree: Vec<String>,
+    #[serde(default)]
+    quirks: Vec<String>,
+    first_boot: Option<String>,
+    missing: Option<String>,
+    kernel: Kernel,
+    boot: Boot,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kernel {
+    source: String,
+    device_tree: Option<String>,
+    #[serde(default)]
+    initrd_modules: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Boot {
+    layout: String,
+    u_boot: Option<String>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=boards.json");
-    let boards: Vec<Board> = serde_json::from_str(&fs::read_to_string("boards.json")?)?;
+    println!("cargo:rerun-if-changed=boards");
+    let mut files = fs::read_dir("boards")?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<PathBuf>, std::io::Error>>()?;
+    files.sort();
     let mut seen = BTreeSet::new();
     let mut source = String::from("&[");
-    for board in &boards {
-        for key in board.compatible.iter().chain([&board.id]) {
-            if !seen.insert(key) {
-                return Err(format!("boards.json: {key} is there twice").into());
+    for file in &files {
+        let named = |error: &dyn fmt::Display| format!("{}: {error}", file.display());
+        let id = file.file_stem().and_then(|stem| stem.to_str()).ok_or_else(|| named(&"no id"))?;
+        let board: Board =
+            toml::from_str(&fs::read_to_string(file)?).map_err(|error| named(&error))?;
+        for key in board.compatible.iter().map(String::as_str).chain([id]) {
+            if !seen.insert(key.to_owned()) {
+                return Err(named(&format!("{key} is there twice")).into());
             }
         }
-        let Board { id, name, compatible, soc, system, kernel, boot, console } = board;
-        write!(
-            source,
-            "Board {{ id: {id:?}, name: {name:?}, compatible: &{compatible:?}, soc: {soc:?}, \
-             system: {system:?}, kernel: {kernel:?}, boot: {boot:?}, console: {console:?} }},"
-        )?;
+        write_board(&mut source, id, &board)?;
     }
     source.push(']');
     fs::write(Path::new(&env::var("OUT_DIR")?).join("boards.rs"), source)?;
     Ok(())
+}
+
+fn write_board(source: &mut String, id: &str, board: &Board) -> fmt::Result {
+    let Board { name, compatible, soc, system, console, nixos_hardware, .. } = board;
+    let Board { unfree, quirks, first_boot, missing, kernel, boot, .. } = board;
+    let Kernel { source: from, device_tree, initrd_modules } = kernel;
+    let Boot { layout, u_boot } = boot;
+    write!(
+        source,
+        "Board {{ id: {id:?}, name: {name:?}, compatible: &{compatible:?}, soc: {soc:?}, \
+         system: {system:?}, console: {console:?}, nixos_hardware: {nixos_hardware:?}, \
+         unfree: &{unfree:?}, quirks: &{quirks:?}, first_boot: {first_boot:?}, \
+         missing: {missing:?}, \
+         kernel: Kernel {{ source: {from:?}, device_tree: {device_tree:?}, \
+         initrd_modules: &{initrd_modules:?} }}, \
+         boot: Boot {{ layout: {layout:?}, u_boot: {u_boot:?} }} }},"
+    )
 }

@@ -1,8 +1,10 @@
-//! The boards that have an image of their own, from `boards.json`, which the images' Nix code reads
-//! too.
+//! The boards that are known, from the files of `boards/`, which the images' Nix code reads too.
+//! `boards.schema.json` says what may be in them.
+
+use serde::Serialize;
 
 /// A board that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Board {
     /// Its name in file names and attribute paths: `[a-z0-9-]`.
     pub id: &'static str,
@@ -15,14 +17,43 @@ pub struct Board {
     pub soc: Option<&'static str>,
     /// Nix's word for what its CPU executes.
     pub system: &'static str,
-    /// Where its kernel comes from: `mainline`, the SoC's `vendor`, or `raspberry-pi`.
-    pub kernel: &'static str,
-    /// How it finds its kernel, which is also where its image has boot loaders: `rockchip`, `uefi`
-    /// and so on.
-    pub boot: &'static str,
     /// Its serial console as the kernel's `console=` takes it: device, then baud rate if it has
     /// one.
     pub console: &'static str,
+    /// The module of nixos-hardware that its configuration starts from.
+    pub nixos_hardware: Option<&'static str>,
+    /// Packages of nixpkgs that are not free, and without which it does not boot.
+    pub unfree: &'static [&'static str],
+    /// What somebody who builds on it or flashes it has to know; words of the schema.
+    pub quirks: &'static [&'static str],
+    /// What to do with the board before it is powered on with a new medium.
+    pub first_boot: Option<&'static str>,
+    /// Why there is no image for it: a clause that begins in lower case. None if there is one.
+    pub missing: Option<&'static str>,
+    /// What it runs.
+    pub kernel: Kernel,
+    /// How it finds that.
+    pub boot: Boot,
+}
+
+/// The kernel of a board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Kernel {
+    /// Where it comes from: `mainline`, the SoC's `vendor`, or `raspberry-pi`.
+    pub source: &'static str,
+    /// Its device tree among the kernel's; none if the boot loader chooses.
+    pub device_tree: Option<&'static str>,
+    /// The modules without which the root file system cannot be reached.
+    pub initrd_modules: &'static [&'static str],
+}
+
+/// How a board finds its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Boot {
+    /// What its medium looks like, and where boot loaders are on it: `rockchip`, `uefi` and so on.
+    pub layout: &'static str,
+    /// Its U-Boot in nixpkgs.
+    pub u_boot: Option<&'static str>,
 }
 
 /// All of them.
@@ -58,8 +89,6 @@ mod tests {
             let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
             assert!(board.id.bytes().all(plain), "{}", board.id);
             assert_eq!(List::<System, 31>::parse(board.system).unwrap().as_str(), board.system);
-            assert!(["mainline", "vendor", "raspberry-pi"].contains(&board.kernel), "{}", board.id);
-            assert!(board.console.starts_with("tty"), "{}", board.id);
             for name in board.compatible.iter().chain(&board.soc) {
                 assert!(Compatible::new(name).is_ok(), "{name}");
             }
