@@ -70,7 +70,7 @@ pub enum TrustError {
     },
     /// Another node has this id.
     #[error(
-        "the id {id} belongs to {name} of this fleet, with another key; if this is the same machine set up anew, `roost fleet revoke {name}` makes room for it"
+        "the id {id} belongs to {name} of this fleet, with another key; look at {name} first: only if that is the machine that was set up anew, `roost fleet revoke {name}` makes room for it"
     )]
     IdTaken {
         /// The id.

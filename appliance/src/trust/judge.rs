@@ -87,9 +87,11 @@ fn stranger(why: &str) -> Verdict {
 /// A board with the id of another one.
 fn id_taken(holder: &Member) -> Verdict {
     stranger(&format!(
-        "its id belongs to {} of this fleet, with another host key; if this is the same board set up \
-         anew, `roost fleet revoke {}` makes room for it",
-        holder.name, holder.id
+        "its id belongs to {name} of this fleet, with another host key. Unless {name} itself was set up \
+         anew, it only says that it is {name}: compare its host key with the one on {name}'s console. If \
+         it is the same board, `roost fleet revoke {id}` makes room for it",
+        name = holder.name,
+        id = holder.id
     ))
 }
 
