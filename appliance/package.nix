@@ -39,6 +39,8 @@ rustPlatform.buildRustPackage {
     substituteInPlace \
       $out/lib/systemd/system/roost.service \
       $out/lib/systemd/system/roost-first-boot.service \
+      $out/lib/systemd/system/roost-update.service \
+      $out/lib/systemd/system/roost-update-trial.service \
       $out/etc/ssh/sshd_config.d/50-roost.conf \
       --replace-fail /usr/bin/roost $out/bin/roost
   '';

@@ -18,4 +18,5 @@ pub mod place;
 pub mod queue;
 mod sys;
 pub mod trust;
+pub mod update;
 pub mod wire;

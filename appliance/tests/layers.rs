@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("observe", &["model", "sys"]),
     ("trust", &["model"]),
     ("enrol", &["model", "trust"]),
+    ("update", &["model", "trust"]),
     ("first_boot", &["media", "trust"]),
     ("bus", &["model"]),
     ("discover", &["bus", "model"]),
@@ -31,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "bus", "config", "discover", "dispatch", "enrol", "execute", "fleet", "model",
-            "observe", "place", "queue", "trust", "wire",
+            "observe", "place", "queue", "trust", "update", "wire",
         ],
     ),
     (
@@ -41,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "daemon",
             "discover",
+            "enrol",
             "execute",
             "first_boot",
             "fleet",
@@ -48,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "model",
             "observe",
             "trust",
+            "update",
             "wire",
         ],
     ),

@@ -20,6 +20,9 @@ const UNIT: &str = "systemd/system/roost.service";
 const EMULATION_SOCKET: &str = "systemd/system/roost-emulation.socket";
 const EMULATION: &str = "systemd/system/roost-emulation@.service";
 const FIRST_BOOT: &str = "systemd/system/roost-first-boot.service";
+const UPDATE_PATH: &str = "systemd/system/roost-update.path";
+const UPDATE: &str = "systemd/system/roost-update.service";
+const TRIAL: &str = "systemd/system/roost-update-trial.service";
 const SYSUSERS: &str = "sysusers.d/roost.conf";
 const TMPFILES: &str = "tmpfiles.d/roost.conf";
 const SSHD: &str = "ssh/sshd_config.d/50-roost.conf";
@@ -62,9 +65,13 @@ fn every_path_of_ours_is_a_shared_one() {
         names::GCROOTS_DIR.into(),
         names::EMULATION_DIR.into(),
         names::EMULATION_SOCKET.into(),
+        names::UPDATE_DIR.into(),
+        names::UPDATE_ORDER_FILE.into(),
+        names::UPDATE_TRIAL_FILE.into(),
     ]
     .into();
-    for file in [UNIT, EMULATION_SOCKET, EMULATION, FIRST_BOOT, SYSUSERS, TMPFILES, SSHD] {
+    let units = [UNIT, EMULATION_SOCKET, EMULATION, FIRST_BOOT, UPDATE_PATH, UPDATE, TRIAL];
+    for file in units.into_iter().chain([SYSUSERS, TMPFILES, SSHD]) {
         for path in our_paths(&share(file)) {
             assert!(shared.contains(&path), "{file} names {}, names.json does not", path.display());
         }
@@ -90,6 +97,7 @@ fn the_service_owns_the_folders_it_uses() {
         names::FLEET_DIR,
         names::FLEET_FILE,
         names::EMULATION_DIR,
+        names::UPDATE_DIR,
     ] {
         assert!(Path::new(path).starts_with(names::STATE_DIR), "{path}");
     }
@@ -112,6 +120,22 @@ fn the_seed_is_taken_before_anybody_asks_for_what_it_gives() {
     for path in [names::SSH_HOST_KEY, names::HOSTNAME_FILE, names::TRUST_DIR] {
         assert!(mounts.split(' ').any(|mount| Path::new(path).starts_with(mount)), "{path}");
     }
+}
+
+#[test]
+fn an_update_is_seen_by_systemd_and_nothing_keeps_its_trial_from_starting() {
+    assert_eq!(value(&share(UPDATE_PATH), "PathExists", '='), Some(names::UPDATE_ORDER_FILE));
+    let trial = share(TRIAL);
+    assert_eq!(value(&trial, "ConditionPathExists", '='), Some(names::UPDATE_TRIAL_FILE));
+    assert_eq!(value(&trial, "DefaultDependencies", '='), Some("no"));
+    for (key, only) in [("After", Some("local-fs.target")), ("Requires", None), ("Wants", None)] {
+        assert_eq!(value(&trial, key, '='), only, "{key}");
+    }
+    for path in [names::UPDATE_ORDER_FILE, names::UPDATE_TRIAL_FILE] {
+        assert_eq!(Path::new(path).parent(), Some(Path::new(names::UPDATE_DIR)));
+    }
+    // What the daemon makes is where it may write, and not among the roots of jobs, which it sweeps.
+    assert_eq!(Path::new(names::UPDATE_ROOT).parent(), Path::new(names::GCROOTS_DIR).parent());
 }
 
 #[test]
@@ -160,7 +184,7 @@ fn the_bus_lets_our_group_act_under_our_name() {
 #[test]
 fn systemd_accepts_the_units() {
     let dir = tempfile::tempdir().unwrap();
-    for unit in [UNIT, EMULATION_SOCKET, EMULATION, FIRST_BOOT] {
+    for unit in [UNIT, EMULATION_SOCKET, EMULATION, FIRST_BOOT, UPDATE_PATH, UPDATE, TRIAL] {
         let file = dir.path().join(Path::new(unit).file_name().unwrap());
         fs::write(file, share(unit).replace("/usr/bin/roost", "/bin/true")).unwrap();
     }
@@ -169,6 +193,9 @@ fn systemd_accepts_the_units() {
         "roost-emulation.socket",
         "roost-emulation@.service",
         "roost-first-boot.service",
+        "roost-update.path",
+        "roost-update.service",
+        "roost-update-trial.service",
     ];
     let verify = Command::new("systemd-analyze")
         .args(["verify", "--man=no"])

@@ -16,6 +16,7 @@ Examples:
   roost drain rock5                give rock5 nothing new; what it runs goes on
   roost fleet init                 make a fleet; this machine holds its key
   roost seed /dev/sdX              write to a card what lets its board into the fleet
+  roost update rock5 ./result      give rock5 a new NixOS system, with a way back
   roost doctor                     check this machine, with a fix for whatever is wrong
 
 Exit status:
@@ -71,6 +72,21 @@ Examples:
   ssh root@desk roost fleet token | roost seed board.img --from -")]
     Seed(Seed),
 
+    /// Give a board a new NixOS system, or show how its last update went.
+    #[command(after_help = "\
+Copies the system to the board, which is restarted with it when its builds have ended. If the board does
+not work with it within 5 minutes of its start, it goes back to the system before: to work is to be
+enrolled, to have its daemon and nix-daemon running, and to be connected to by a node of the fleet.
+
+Only the machine that holds the fleet's key updates boards. The command succeeds when the board has
+kept the system.
+
+Examples:
+  nix build .#nixosConfigurations.rock5.config.system.build.toplevel
+  roost update rock5 ./result
+  roost update rock5                how that went")]
+    Update(Update),
+
     /// Check whether roost can work here, with a fix for whatever is wrong.
     #[command(after_help = "\
 Run it as root: some facts are root's alone, and checks that lack them are skipped.")]
@@ -108,6 +124,14 @@ Run it as root: some facts are root's alone, and checks that lack them are skipp
         #[arg(long, value_name = "PATH")]
         from: Option<PathBuf>,
     },
+
+    /// Restart with the system that was ordered (started by systemd).
+    #[command(hide = true)]
+    ApplyUpdate,
+
+    /// Keep the system that was started, or go back (started by systemd at each boot of a trial).
+    #[command(hide = true)]
+    SettleUpdate,
 
     /// Serve a client of this board (sshd's forced command).
     #[command(hide = true)]
@@ -220,6 +244,24 @@ pub struct Machines {
     pub output: Output,
 }
 
+/// `roost update`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The board's name or id.
+    pub board: String,
+    /// The system: a store path, or a link to one, such as ./result.
+    pub system: Option<PathBuf>,
+    /// Restart at once: builds that run are begun again later.
+    #[arg(long, requires = "system")]
+    pub now: bool,
+    /// Succeed when the board has accepted the order.
+    #[arg(long, requires = "system")]
+    pub no_wait: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, error::ErrorKind};
@@ -251,6 +293,16 @@ mod tests {
             ("roost drain", Command::Ask(Ask::Drain { board: None })),
             ("roost resume rock5", Command::Ask(Ask::Resume { board: Some("rock5".into()) })),
             ("roost cancel 0f3k", Command::Ask(Ask::Cancel { job: "0f3k".into() })),
+            (
+                "roost update rock5 ./result --now",
+                Command::Update(Update {
+                    board: "rock5".into(),
+                    system: Some("./result".into()),
+                    now: true,
+                    no_wait: false,
+                    output: Output::default(),
+                }),
+            ),
             ("roost daemon", Command::Daemon { config: names::CONFIG_FILE.into() }),
             (
                 "roost check-config my.toml",
@@ -269,6 +321,8 @@ mod tests {
             ("roost logs", ErrorKind::MissingRequiredArgument),
             ("roost drain a b", ErrorKind::UnknownArgument),
             ("roost machines --indirect", ErrorKind::UnknownArgument),
+            ("roost update", ErrorKind::MissingRequiredArgument),
+            ("roost update rock5 --now", ErrorKind::MissingRequiredArgument),
             ("roost statu", ErrorKind::InvalidSubcommand),
             ("roost connect", ErrorKind::MissingRequiredArgument),
         ] {
@@ -280,7 +334,8 @@ mod tests {
     fn every_visible_command_says_what_it_does() {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
-            let hidden = ["first-boot", "serve", "connect"].contains(&command.get_name());
+            let hidden = ["first-boot", "apply-update", "settle-update", "serve", "connect"];
+            let hidden = hidden.contains(&command.get_name());
             assert_eq!(command.is_hide_set(), hidden, "{}", command.get_name());
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     first_boot::FirstBootError,
     media::MediaError,
     trust::{BadInvitation, BadRequest, BadSeed, TrustError},
+    update::UpdateError,
 };
 
 /// Why a command failed.
@@ -44,6 +45,9 @@ pub(crate) enum CommandError {
     /// What a board does first.
     #[error(transparent)]
     FirstBoot(#[from] FirstBootError),
+    /// An update of this machine.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
     /// The user is not root.
     #[error("only root may do this: keys and tokens are root's alone; run it with sudo")]
     NotRoot,
@@ -101,6 +105,7 @@ impl CommandError {
             | Self::Request(_)
             | Self::Invitation(_)
             | Self::FirstBoot(_)
+            | Self::Update(_)
             | Self::NotRoot
             | Self::Read { .. }
             | Self::Refused(_)

@@ -1,7 +1,7 @@
 //! The commands, and nothing else: what people type, and what they are shown.
 //!
 //! `args` says what can be typed, `early` picks out what programs start, `commands` ask the daemon,
-//! `render` and `human` turn views into text, `fleet` changes what is trusted, `doctor` looks at the machine itself.
+//! `render` and `human` turn views into text, `fleet` changes what is trusted, `update` gives boards new systems, `doctor` looks at the machine itself.
 
 pub mod args;
 mod check_config;
@@ -16,6 +16,7 @@ mod human;
 mod machines;
 mod render;
 mod run_daemon;
+mod update;
 
 use std::{
     env,
@@ -70,6 +71,9 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Fleet(command) => runtime()?.block_on(fleet::run(command, out))?,
         Command::Seed(args) => fleet::seed(&args, out)?,
         Command::FirstBoot { from } => fleet::first_boot(from.as_deref(), out)?,
+        Command::Update(args) => runtime()?.block_on(update::run(&args, out))?,
+        Command::ApplyUpdate => runtime()?.block_on(update::apply())?,
+        Command::SettleUpdate => runtime()?.block_on(update::settle())?,
         Command::Ask(command) => {
             runtime()?.block_on(async { ask(&connect().await?, command, out).await })?;
         }

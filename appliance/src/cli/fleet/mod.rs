@@ -36,17 +36,17 @@ use args::Fleet;
 type Done = Result<(), CommandError>;
 
 /// Where a command acts.
-struct Here {
-    trust: Trust,
+pub(super) struct Here {
+    pub(super) trust: Trust,
     role: Role,
-    now_s: u64,
+    pub(super) now_s: u64,
     /// Asks whoever sits at the terminal; the second text is what a program is to do instead.
     confirm: fn(&str, &str) -> Done,
 }
 
 impl Here {
     /// This machine.
-    fn open() -> Result<Self, CommandError> {
+    pub(super) fn open() -> Result<Self, CommandError> {
         must_be_root()?;
         let config = Config::load_or_default(Path::new(names::CONFIG_FILE))?;
         let trust = daemon::open_trust(&config).map_err(CommandError::Node)?;
@@ -54,7 +54,7 @@ impl Here {
     }
 
     /// Changes something that takes the fleet's key.
-    fn with_key<T>(
+    pub(super) fn with_key<T>(
         &self,
         change: impl FnOnce(&mut Membership, &mut Registrar) -> Result<T, TrustError>,
     ) -> Result<T, CommandError> {
@@ -67,7 +67,7 @@ impl Here {
     }
 }
 
-fn must_be_root() -> Done {
+pub(super) fn must_be_root() -> Done {
     match rustix::process::geteuid().is_root() {
         true => Ok(()),
         false => Err(CommandError::NotRoot),
