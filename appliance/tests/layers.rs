@@ -59,6 +59,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("zbus", &["bus", "discover"]),
     ("openssh", &["execute", "fleet"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("libc", &["sys"]),
     ("comfy_table", &["cli"]),
     ("fatfs", &["media"]),

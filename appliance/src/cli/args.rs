@@ -109,6 +109,14 @@ Run it as root: some facts are root's alone, and checks that lack them are skipp
         from: Option<PathBuf>,
     },
 
+    /// Write the man pages and shell completions (for whoever packages roost).
+    #[command(hide = true)]
+    Pages {
+        /// A folder laid out like /usr/share.
+        #[arg(value_name = "FOLDER")]
+        share: PathBuf,
+    },
+
     /// Serve a client of this board (sshd's forced command).
     #[command(hide = true)]
     Serve,
@@ -280,7 +288,7 @@ mod tests {
     fn every_visible_command_says_what_it_does() {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
-            let hidden = ["first-boot", "serve", "connect"].contains(&command.get_name());
+            let hidden = ["first-boot", "pages", "serve", "connect"].contains(&command.get_name());
             assert_eq!(command.is_hide_set(), hidden, "{}", command.get_name());
         }
     }

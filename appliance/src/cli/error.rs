@@ -72,6 +72,9 @@ pub(crate) enum CommandError {
         /// Why.
         source: io::Error,
     },
+    /// Man pages and completions.
+    #[error("cannot write the pages: {0}")]
+    Pages(#[source] io::Error),
     /// tokio.
     #[error("cannot wait for input and output: {0}")]
     Runtime(#[source] io::Error),
@@ -105,6 +108,7 @@ impl CommandError {
             | Self::Read { .. }
             | Self::Refused(_)
             | Self::Machines { .. }
+            | Self::Pages(_)
             | Self::Runtime(_)
             | Self::Print(_) => 1,
         };

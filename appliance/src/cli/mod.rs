@@ -1,7 +1,8 @@
 //! The commands, and nothing else: what people type, and what they are shown.
 //!
 //! `args` says what can be typed, `early` picks out what programs start, `commands` ask the daemon,
-//! `render` and `human` turn views into text, `fleet` changes what is trusted, `doctor` looks at the machine itself.
+//! `render` and `human` turn views into text, `fleet` changes what is trusted, `doctor` looks at the machine itself,
+//! `pages` writes man pages and completions.
 
 pub mod args;
 mod check_config;
@@ -14,6 +15,7 @@ mod fixtures;
 pub mod fleet;
 mod human;
 mod machines;
+mod pages;
 mod render;
 mod run_daemon;
 
@@ -69,6 +71,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         }
         Command::Fleet(command) => runtime()?.block_on(fleet::run(command, out))?,
         Command::Seed(args) => fleet::seed(&args, out)?,
+        Command::Pages { share } => pages::write(&share).map_err(CommandError::Pages)?,
         Command::FirstBoot { from } => fleet::first_boot(from.as_deref(), out)?,
         Command::Ask(command) => {
             runtime()?.block_on(async { ask(&connect().await?, command, out).await })?;
