@@ -11,7 +11,12 @@ CARGO ?= cargo
 SHELL_FILES = $(shell git ls-files '*.sh' .ci/run)
 NIX_FILES = $(shell git ls-files '*.nix')
 
-.PHONY: help demo test bench check deny release
+# Of `make install`, as packagers know them.
+DESTDIR ?=
+PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+
+.PHONY: help demo test bench check deny install release
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -42,6 +47,10 @@ check: ## format, lints, shell scripts, Nix files, licences
 deny: ## check, and the advisories, which are fetched from GitHub
 	scripts/need-crate.sh cargo-deny
 	$(CARGO) deny check
+
+install: release ## the program and its files: DESTDIR= PREFIX=/usr SYSCONFDIR=/etc
+	appliance/share/install.sh --program target/release/roost \
+	  --destdir "$(DESTDIR)" --prefix "$(PREFIX)" --sysconfdir "$(SYSCONFDIR)"
 
 release:
 	@$(CARGO) build --release -p roost

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # Puts roost's program and the files that go with it where a distribution has them.
 #
 #   install.sh --program BUILT_ROOST [--destdir DIR] [--prefix PREFIX] [--sysconfdir DIR]
@@ -9,7 +9,7 @@
 # it is for another machine, by the one of --pages-by. Nothing is enabled, started or made beyond files:
 # docs/packaging.md tells what is to be done then.
 
-set -eu
+set -euo pipefail
 
 fail() {
   echo "install.sh: $1" >&2
@@ -54,7 +54,9 @@ case $prefix in
   *) policies=$prefix/share/dbus-1/system.d ;;
 esac
 
-install -D -m 755 "$program" "$destdir$prefix/bin/roost"
+# Nix has put it there already.
+target=$destdir$prefix/bin/roost
+[ "$program" -ef "$target" ] || install -D -m 755 "$program" "$target"
 put "$prefix/lib/systemd/system" "$share"/systemd/system/*
 put "$prefix/lib/sysusers.d" "$share"/sysusers.d/*
 put "$prefix/lib/tmpfiles.d" "$share"/tmpfiles.d/*

@@ -105,8 +105,11 @@ fn page(command: &clap::Command, parent: Option<&str>, date: &str) -> io::Result
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let (prose, sections): (Vec<_>, Vec<_>) =
-        after.split("\n\n").filter(|text| !text.is_empty()).map(Block::of).partition(|block| block.heading.is_none());
+    let (prose, sections): (Vec<_>, Vec<_>) = after
+        .split("\n\n")
+        .filter(|text| !text.is_empty())
+        .map(Block::of)
+        .partition(|block| block.heading.is_none());
     let mut roff = Roff::new();
     for block in prose {
         roff.control("PP", []);
