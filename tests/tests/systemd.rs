@@ -154,9 +154,10 @@ fn a_daemon_that_dies_or_hangs_is_started_again_with_its_queue() -> Result<()> {
     }
     let journal = systemd::journal(&ws, "")?;
     assert!(journal.contains("watchdog") && journal.contains("status=9/KILL"), "{journal}");
-    // The hung one was ended by the watchdog, the killed one by us: both were failures.
     build.wait(SOON)?;
     ws.check("rm -r /run/systemd/system/roost.service.d && systemctl daemon-reload")?;
+    ws.check("systemctl restart roost")?;
+    fleet::wait_reach_of(&lan, &ws, "rock5", "up")?;
     ws.check("roost resume rock5")?;
     builds::on_fleet(&ws, &hello("kept"))?;
     for host in [&ws, &board] {
