@@ -201,7 +201,8 @@ impl Drop for LanInner {
 pub(crate) fn cgroup_of(folder: &Path) -> PathBuf {
     let unified = Path::new("/sys/fs/cgroup/unified");
     let hierarchy = if unified.is_dir() { unified } else { Path::new("/sys/fs/cgroup") };
-    hierarchy.join(format!("roost-lab-{}", folder.file_name().unwrap_or_default().display()))
+    let name = folder.file_name().unwrap_or_default();
+    hierarchy.join(format!("roost-lab-{}", name.to_string_lossy()))
 }
 
 /// The process id that a script says on its standard output when it is ready.
