@@ -134,11 +134,12 @@ fn units() -> Vec<String> {
     names
 }
 
-/// The figures of the page's table: `| unit | exposure | why |`.
+/// The figures of the page's first table: `| unit | exposure | why |`.
 fn recorded() -> BTreeMap<String, f32> {
     let page = repository().join("docs/hardening.md");
     let page = fs::read_to_string(page).expect("the page is there");
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let first = page.lines().take_while(|line| !line.starts_with("## "));
+    let rows = first.filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| {
         let (unit, rest) = row.split_once("` | ")?;
         Some((unit.to_owned(), rest.split(' ').next()?.parse().ok()?))
