@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod enrol;
 pub mod execute;
 pub mod first_boot;
+pub mod flash;
 pub mod fleet;
 pub mod media;
 pub mod model;

@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("trust", &["model"]),
     ("enrol", &["model", "trust"]),
     ("first_boot", &["media", "trust"]),
+    ("flash", &["media", "sys"]),
     ("bus", &["model"]),
     ("discover", &["bus", "model"]),
     ("wire", &["model", "sys"]),
@@ -43,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "discover",
             "execute",
             "first_boot",
+            "flash",
             "fleet",
             "media",
             "model",
@@ -63,6 +65,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("comfy_table", &["cli"]),
     ("fatfs", &["media"]),
     ("gpt", &["media"]),
+    ("indicatif", &["cli"]),
+    ("ruzstd", &["flash"]),
+    ("signal_hook", &["cli"]),
     ("sd_notify", &["daemon"]),
 ];
 

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::fleet::args::{Fleet, Seed};
+use super::{
+    flash::args::Flash,
+    fleet::args::{Fleet, Seed},
+};
 use crate::names;
 
 const EXAMPLES: &str = "\
@@ -15,7 +18,8 @@ Examples:
   roost logs -f hello-2.12         its log, followed to the end
   roost drain rock5                give rock5 nothing new; what it runs goes on
   roost fleet init                 make a fleet; this machine holds its key
-  roost seed /dev/sdX              write to a card what lets its board into the fleet
+  roost flash --board rock-5b /dev/sdX
+                                   write a board's image to a card, with what lets it into the fleet
   roost doctor                     check this machine, with a fix for whatever is wrong
 
 Exit status:
@@ -23,7 +27,8 @@ Exit status:
   1  the command failed, or `doctor` found something that does not work
   2  wrong use
   3  the roost daemon does not answer
-  4  no such job or board, or more than one";
+  4  no such job or board, or more than one
+  130, 143  `flash` was stopped by a signal: 128 and its number";
 
 /// Turns boards into native Nix builders that find their users by themselves.
 #[derive(Debug, Parser)]
@@ -70,6 +75,20 @@ Examples:
   roost seed /media/me/ROOST_SEED --valid 7days --for-board radxa,rock-5b
   ssh root@desk roost fleet token | roost seed board.img --from -")]
     Seed(Seed),
+
+    /// Write a board's image to a card or another medium, with what lets the board into the fleet.
+    #[command(after_help = "\
+The image is built by Nix, unless --image gives it. It is written, read back, and given a seed; a
+medium on which anything went wrong is left without a partition table.
+
+Mounted and fixed disks, and those that the system runs from, are refused.
+
+Examples:
+  roost flash --list
+  roost flash --board visionfive2 /dev/sdX
+  roost flash --board rock-5b --image rock-5b.img.zst --hostname rock5 /dev/sdX
+  roost flash --image rock-5b.img.zst --no-seed card.img    into a file; the image names its board")]
+    Flash(Flash),
 
     /// Check whether roost can work here, with a fix for whatever is wrong.
     #[command(after_help = "\

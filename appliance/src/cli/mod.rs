@@ -1,7 +1,7 @@
 //! The commands, and nothing else: what people type, and what they are shown.
 //!
 //! `args` says what can be typed, `early` picks out what programs start, `commands` ask the daemon,
-//! `render` and `human` turn views into text, `fleet` changes what is trusted, `doctor` looks at the machine itself.
+//! `render` and `human` turn views into text, `fleet` changes what is trusted, `flash` writes images, `doctor` looks at the machine itself.
 
 pub mod args;
 mod check_config;
@@ -11,6 +11,7 @@ mod early;
 mod error;
 #[cfg(test)]
 mod fixtures;
+pub mod flash;
 pub mod fleet;
 mod human;
 mod machines;
@@ -69,6 +70,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         }
         Command::Fleet(command) => runtime()?.block_on(fleet::run(command, out))?,
         Command::Seed(args) => fleet::seed(&args, out)?,
+        Command::Flash(args) => flash::run(&args, out)?,
         Command::FirstBoot { from } => fleet::first_boot(from.as_deref(), out)?,
         Command::Ask(command) => {
             runtime()?.block_on(async { ask(&connect().await?, command, out).await })?;

@@ -21,7 +21,7 @@ use std::{
 use zeroize::Zeroizing;
 
 pub(super) use first_boot_command::first_boot;
-pub(super) use seed::write as seed;
+pub(super) use seed::{Draft, Issued, how_long, maker, what_next, write as seed};
 
 use super::{error::CommandError, now_s};
 use crate::{
@@ -36,10 +36,12 @@ use args::Fleet;
 type Done = Result<(), CommandError>;
 
 /// Where a command acts.
-struct Here {
+pub(super) struct Here {
     trust: Trust,
     role: Role,
     now_s: u64,
+    /// What tells the time when a seed is made, which can be a while later.
+    clock: fn() -> u64,
     /// Asks whoever sits at the terminal; the second text is what a program is to do instead.
     confirm: fn(&str, &str) -> Done,
 }
@@ -50,7 +52,7 @@ impl Here {
         must_be_root()?;
         let config = Config::load_or_default(Path::new(names::CONFIG_FILE))?;
         let trust = daemon::open_trust(&config).map_err(CommandError::Node)?;
-        Ok(Self { trust, role: daemon::role(&config), now_s: now_s(), confirm })
+        Ok(Self { trust, role: daemon::role(&config), now_s: now_s(), clock: now_s, confirm })
     }
 
     /// Changes something that takes the fleet's key.
@@ -121,7 +123,7 @@ fn read_text(path: &Path) -> Result<Zeroizing<String>, CommandError> {
 }
 
 /// Asks at the terminal, if there is one.
-fn confirm(question: &str, otherwise: &str) -> Done {
+pub(super) fn confirm(question: &str, otherwise: &str) -> Done {
     let (stdin, mut stderr) = (io::stdin(), io::stderr());
     if !stdin.is_terminal() || !stderr.is_terminal() {
         return Err(CommandError::Refused(otherwise.to_owned()));
