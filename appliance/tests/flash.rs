@@ -1,6 +1,6 @@
 //! `roost flash` as people run it, on files and on real loop devices. Takes root.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[allow(dead_code, reason = "the tests of a part use the rest")]
 #[path = "fixtures/disk.rs"]

@@ -241,14 +241,25 @@ pub struct Machines {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::{CommandFactory, error::ErrorKind};
 
-    use super::*;
+    use super::{
+        super::fleet::args::{Content, Source},
+        *,
+    };
 
     fn parse(line: &str) -> Result<Command, ErrorKind> {
         Cli::try_parse_from(line.split_whitespace())
             .map(|cli| cli.command)
             .map_err(|error| error.kind())
+    }
+
+    /// A seed's source when nothing is said of it: a token for a day.
+    fn day() -> Source {
+        let content = Content { valid: Duration::from_secs(24 * 3600), ..Content::default() };
+        Source { content, ..Source::default() }
     }
 
     #[test]
@@ -272,6 +283,21 @@ mod tests {
             ("roost cancel 0f3k", Command::Ask(Ask::Cancel { job: "0f3k".into() })),
             ("roost daemon", Command::Daemon { config: names::CONFIG_FILE.into() }),
             (
+                "roost flash --board rock-5b --no-seed -y /dev/sdb",
+                Command::Flash(Flash {
+                    target: Some("/dev/sdb".into()),
+                    board: Some("rock-5b".into()),
+                    image: None,
+                    flake: names::FLAKE.into(),
+                    list: false,
+                    yes: true,
+                    force: false,
+                    no_seed: true,
+                    source: day(),
+                    output: Output::default(),
+                }),
+            ),
+            (
                 "roost check-config my.toml",
                 Command::CheckConfig { file: Some("my.toml".into()), output: Output::default() },
             ),
@@ -290,6 +316,10 @@ mod tests {
             ("roost machines --indirect", ErrorKind::UnknownArgument),
             ("roost statu", ErrorKind::InvalidSubcommand),
             ("roost connect", ErrorKind::MissingRequiredArgument),
+            ("roost flash --list /dev/sdb", ErrorKind::ArgumentConflict),
+            ("roost flash --no-seed --hostname a /dev/sdb", ErrorKind::ArgumentConflict),
+            ("roost flash --image a --flake b /dev/sdb", ErrorKind::ArgumentConflict),
+            ("roost flash --from a --no-token /dev/sdb", ErrorKind::ArgumentConflict),
         ] {
             assert_eq!(parse(line), Err(kind), "{line}");
         }

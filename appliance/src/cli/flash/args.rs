@@ -10,10 +10,10 @@ use crate::names;
 /// `roost flash`.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct Flash {
-    /// The card's device, or a file.
+    /// The card's device, or a file; without it, the disks are listed.
     pub target: Option<PathBuf>,
     /// The board, as its image is called; may be left out if --image says it.
-    #[arg(long, value_name = "BOARD", required_unless_present_any = ["image", "list"])]
+    #[arg(long, value_name = "BOARD")]
     pub board: Option<String>,
     /// The image, as it is or packed with zstd.
     #[arg(long, value_name = "FILE")]

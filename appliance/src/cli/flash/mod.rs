@@ -57,6 +57,9 @@ pub(super) fn run(args: &Flash, out: &mut impl Write) -> Done {
         return Err(CommandError::Refused(why.to_owned()));
     };
     let board = args.board.as_deref().map(boards::find).transpose()?;
+    if board.is_none() && args.image.is_none() {
+        return Err(which_image());
+    }
     let mut asked = Asked { size_bytes: None, force: args.force };
     flash::look(&kernel, target)?.refuse(target, asked)?;
     // A seed takes the fleet's key: that there is one is known before anything takes long.
@@ -66,7 +69,11 @@ pub(super) fn run(args: &Flash, out: &mut impl Write) -> Done {
         false => Some(Draft::of(here.as_ref(), &args.source)?),
     };
 
-    let mut image = Image::open(&image_file(args, board)?)?;
+    let file = match &args.image {
+        Some(image) => image.clone(),
+        None => built(args, board)?,
+    };
+    let mut image = Image::open(&file)?;
     let mut progress = Progress::new(Signals::default());
     let says = flash::label_of(&image, &progress)?;
     let is_for = boards::agree(board, says, draft.is_some())?;
@@ -120,16 +127,15 @@ fn list(kernel: &Kernel, args: &Flash, out: &mut impl Write) -> Done {
     Ok(out.write_all(show::table(&shown).as_bytes())?)
 }
 
-/// The image that was given, or one that is built.
-fn image_file(args: &Flash, board: Option<&Board>) -> Result<PathBuf, CommandError> {
-    match (&args.image, board) {
-        (Some(image), _) => Ok(image.clone()),
-        (None, Some(board)) => Ok(flash::build(&args.flake, board.id)?),
-        (None, None) => {
-            let why = "say which board (--board) or give its image (--image)";
-            Err(CommandError::Refused(why.to_owned()))
-        }
-    }
+/// The image that Nix builds for a board.
+fn built(args: &Flash, board: Option<&Board>) -> Result<PathBuf, CommandError> {
+    let Some(board) = board else { return Err(which_image()) };
+    Ok(flash::build(&args.flake, board.id)?)
+}
+
+fn which_image() -> CommandError {
+    let why = "which image? Say for which board (--board), or give one (--image)";
+    CommandError::Refused(why.to_owned())
 }
 
 fn confirm(args: &Flash, target: &Path, place: &Place) -> Done {

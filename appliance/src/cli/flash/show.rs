@@ -84,3 +84,58 @@ pub(super) fn question(target: &Path, place: &Place) -> Option<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flash::{Bus, Partition};
+
+    fn stick() -> Disk {
+        let part = |name: &str, label: Option<&str>| Partition {
+            name: name.to_owned(),
+            size_bytes: 512 << 20,
+            label: label.map(str::to_owned),
+        };
+        Disk {
+            name: "sdb".to_owned(),
+            number: "8:16".to_owned(),
+            size_bytes: 32 << 30,
+            model: Some("Acme Stick".to_owned()),
+            bus: Bus::Usb,
+            has_removable_medium: true,
+            is_read_only: false,
+            part_of: None,
+            uses: Vec::new(),
+            partitions: vec![part("sdb1", Some("ESP")), part("sdb2", None)],
+        }
+    }
+
+    #[test]
+    fn disks_are_listed_with_a_verdict() {
+        let empty = Disk { name: "sdc".into(), size_bytes: 0, model: None, ..stick() };
+        let shown = [stick(), empty].map(|disk| Shown::of(&disk, Asked::default()));
+        let expected = "\
+DEVICE    SIZE      BUS  MODEL       FOR FLASHING
+/dev/sdb  32.0 GiB  usb  Acme Stick  yes
+/dev/sdc  0 MiB     usb  -           no: there is no medium in it
+";
+        let text = table(&shown);
+        assert!(text == expected, "--- printed\n{text}--- expected\n{expected}");
+        assert!(table(&[]).contains("Plug in"));
+    }
+
+    #[test]
+    fn what_will_be_lost_is_shown_before_it_is_asked_for() {
+        let of = |place| question("/dev/sdb".as_ref(), &place);
+        let expected = "\
+/dev/sdb: Acme Stick, 32.0 GiB, usb
+  sdb1: 512 MiB \"ESP\"
+  sdb2: 512 MiB
+All of it will be erased. Go on?";
+        assert_eq!(of(Place::Device(Box::new(stick()))).as_deref(), Some(expected));
+        let empty = Disk { partitions: Vec::new(), ..stick() };
+        assert!(of(Place::Device(Box::new(empty))).unwrap().contains("no partitions"));
+        assert!(of(Place::File { size_bytes: 3 << 30 }).unwrap().contains("3.0 GiB"));
+        assert_eq!((of(Place::New), of(Place::File { size_bytes: 0 })), (None, None));
+    }
+}
