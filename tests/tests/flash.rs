@@ -81,7 +81,7 @@ fn a_board_is_flashed_from_a_flake_and_joins_the_fleet() -> Result<()> {
 
     trust::found(&ws)?;
     ws.enable_service(Service::ROOST)?;
-    let argv = ["bash", "-c", &format!("{flash} --hostname rock /root/card.img")];
+    let argv = ["bash", "-c", &format!("{flash} --hostname board /root/card.img")];
     let told = ws.command(argv).timeout(BUILD).run()?.ok()?;
     assert!(
         told.stdout.contains("Plug it into Radxa ROCK 5B; it appears in `roost status`"),

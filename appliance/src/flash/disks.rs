@@ -149,7 +149,9 @@ fn disk(kernel: &Kernel, name: &str) -> Result<Option<Disk>, FlashError> {
         }
     }
     let words = [file("device/vendor"), file("device/model"), file("device/name")];
-    let model = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    // Of virtio disks, the vendor is a number.
+    let words = words.into_iter().flatten().filter(|word| !word.starts_with("0x"));
+    let model = words.collect::<Vec<_>>().join(" ");
     Ok(Some(Disk {
         name: name.to_owned(),
         uses: kernel.uses(&number)?,

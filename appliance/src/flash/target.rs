@@ -199,9 +199,14 @@ impl Target {
         PastTheCache { target: self, direct, buffer: Vec::new() }
     }
 
+    /// Removes a file that was made for this; whether it was one.
+    pub(super) fn leave(&self) -> bool {
+        self.kind == Kind::NewFile && fs::remove_file(&self.path).is_ok()
+    }
+
     /// Undoes what was begun as far as possible: nothing starts from what is left. Says what that is.
     pub(super) fn abandon(&self, head_bytes: usize) -> &'static str {
-        if self.kind == Kind::NewFile && fs::remove_file(&self.path).is_ok() {
+        if self.leave() {
             return "it was removed";
         }
         // It was zeroed before all else. This is for a failure after it was written again.

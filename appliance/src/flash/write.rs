@@ -29,17 +29,30 @@ pub fn write(
     target: &Target,
     watch: &mut dyn Watch,
 ) -> Result<(), FlashError> {
-    let mut reader = image.reader()?;
-    let mut head = vec![0; HEAD.min(usize::try_from(image_bytes).unwrap_or(HEAD))];
-    let read = reader.fill(&mut head)?;
-    head.truncate(read);
-    go_on(watch)?;
+    let begun = begin(image, image_bytes, watch).inspect_err(|_| {
+        target.leave();
+    })?;
+    let (mut reader, head) = begun;
     let mut work = Work { target, watch, image_bytes, sums: Vec::new(), written: 0, synced: 0 };
     work.all(&mut reader, &head).map_err(|cause| FlashError::Unfinished {
         cause: Box::new(cause),
         path: target.path().to_owned(),
         left: target.abandon(HEAD),
     })
+}
+
+/// Reads the head, and changes nothing.
+fn begin(
+    image: &Image,
+    image_bytes: u64,
+    watch: &dyn Watch,
+) -> Result<(Reader, Vec<u8>), FlashError> {
+    let mut reader = image.reader()?;
+    let mut head = vec![0; HEAD.min(usize::try_from(image_bytes).unwrap_or(HEAD))];
+    let read = reader.fill(&mut head)?;
+    head.truncate(read);
+    go_on(watch)?;
+    Ok((reader, head))
 }
 
 struct Work<'w> {

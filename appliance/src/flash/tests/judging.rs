@@ -184,12 +184,13 @@ fn fixed_disks_take_force() {
         ("pci0000:00/0000:00:17.0/ata1/host0/target0:0:0/0:0:0:0/block/sda", "ata", &[][..]),
         ("pci0000:00/0000:00:1d.0/nvme/nvme0/nvme0n1", "nvme", &[]),
         ("virtual/nvme-subsystem/nvme-subsys0/nvme0n1", "nvme", &[]),
-        ("pci0000:00/0000:00:04.0/virtio1/block/vdb", "virtio", &[]),
+        ("pci0000:00/0000:00:04.0/virtio1/block/vdb", "virtio", &[("device/vendor", "0x1af4")]),
         ("platform/soc/1d84000.ufshc/host0/block/sda", "other", &[]),
         (emmc, "emmc", &[("device/type", "MMC")]),
     ] {
         let machine = Machine::new();
         machine.add(place, "8:0", 64, files);
+        assert_eq!(disks(&machine.kernel()).unwrap()[0].model, None, "{place}");
         let told = machine.only(ANY).unwrap_err();
         assert!(told.contains(&format!("({bus})")) && told.contains("--force"), "{told}");
         assert_eq!(machine.only(Asked { force: true, ..ANY }), Ok(()), "{place}");

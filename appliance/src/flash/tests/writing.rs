@@ -81,6 +81,15 @@ fn an_image_that_turns_out_to_be_damaged_or_shorter_leaves_no_start() {
     assert!(error.contains(&format!("damaged at byte {len}")), "{error}");
     assert!(!path.exists());
 
+    // Gone before anything is written.
+    let image = super::file(&content);
+    let opened = Image::open(image.path()).unwrap();
+    let target = Target::open(&path, &Place::New, &opened, content.len() as u64).unwrap();
+    drop(image);
+    let written = write(&opened, content.len() as u64, &target, &mut Watcher::default());
+    assert!(written.unwrap_err().to_string().starts_with("cannot open"));
+    assert!(!path.exists());
+
     let image = super::file(&content);
     let opened = Image::open(image.path()).unwrap();
     image.as_file().set_len(20 << 20).unwrap();
