@@ -43,7 +43,8 @@ pub trait Watch {
     /// A phase begins that is over after so many bytes.
     fn begin(&mut self, phase: Phase, total_bytes: u64);
 
-    /// So many bytes of the phase are done: they are on the medium, or were read from it.
+    /// So many bytes of the phase are done. The last few of those that were written, never more than
+    /// 32 MiB, may not be on the medium yet, except at the end.
     fn done(&mut self, bytes: u64);
 
     /// Whether to stop here.

@@ -120,12 +120,17 @@ impl Work<'_> {
             if self.written - self.synced >= SYNC_EVERY {
                 self.sync()?;
             }
-            self.watch.done(self.written);
+            // All of it is written when the medium has it.
+            if at < self.image_bytes {
+                self.watch.done(at);
+            }
         }
         if at != self.image_bytes {
             return Err(FlashError::ImageChanged);
         }
-        self.sync()
+        self.sync()?;
+        self.watch.done(at);
+        Ok(())
     }
 
     fn verify(&mut self, head_bytes: u64) -> Result<(), FlashError> {
