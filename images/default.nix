@@ -1,6 +1,6 @@
 # The images, one a board. A board's own facts are in its module; what all images promise to the
 # program is in contract.nix.
-{ lib, nixosSystem }:
+{ lib, nixosSystem, nixosHardware }:
 let
   boards = {
     qemu-virt-aarch64 = {

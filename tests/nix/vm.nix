@@ -1,0 +1,1 @@
+{ lib, nixosModules, nixpkgs, pkgs }: pkgs.hello
