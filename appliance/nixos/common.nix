@@ -6,10 +6,9 @@ let
   format = pkgs.formats.toml { };
 
   # What is not set is left out, and so is a section of which nothing is set.
-  written = format.generate "roost.toml" (
-    lib.filterAttrs (_: section: section != { })
-      (lib.filterAttrsRecursive (_: value: value != null) cfg.settings)
-  );
+  settings = lib.filterAttrs (_: section: section != { })
+    (lib.filterAttrsRecursive (_: value: value != null) cfg.settings);
+  written = format.generate "roost.toml" settings;
 
   # A mistake stops the build of the system and not the daemon on the next boot. An image for another
   # architecture is checked by a program for the machine that builds it.
@@ -18,7 +17,7 @@ let
       cfg.package
     else
       pkgs.buildPackages.roost;
-  checked = pkgs.runCommand "roost.toml" { } ''
+  checked = pkgs.runCommand "roost.toml" { passthru = { inherit settings; }; } ''
     ${lib.getExe checker} check-config ${written} > /dev/null
     cp ${written} $out
   '';
