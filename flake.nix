@@ -29,7 +29,7 @@
       };
       images = import ./images {
         inherit lib nixosSystem;
-        nixosHardware = nixos-hardware.nixosModules;
+        nixosHardware = nixos-hardware;
       };
     in
     {

@@ -23,10 +23,11 @@ let
 
   hardwareFlake =
     if nixosHardware == "" then
-      { nixosModules = throw "this needs nixos-hardware: give its path, too (NIXOS_HARDWARE=path)"; }
+      lib.genAttrs [ "nixosModules" "outPath" ]
+        (_: throw "this needs nixos-hardware: give its path, too (NIXOS_HARDWARE=path)")
     else
-      (import (/. + nixosHardware + "/flake.nix")).outputs {
-        self = { outPath = nixosHardware; };
+      { outPath = nixosHardware; } // (import (/. + nixosHardware + "/flake.nix")).outputs {
+        self = hardwareFlake;
         nixpkgs = nixpkgsFlake;
       };
 
