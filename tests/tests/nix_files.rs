@@ -1,6 +1,7 @@
-//! Every Nix file of the repository parses, by Nix itself, and is formatted.
+//! Every Nix file of the repository parses, by Nix itself, and is formatted; so does what the
+//! documentation shows.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     fs,
@@ -41,21 +42,38 @@ fn every_nix_file_is_formatted() {
             nixpkgs_fmt::reformat_string(&text) != text
         })
         .collect();
-    assert!(ill_formatted.is_empty(), "format them with nixpkgs-fmt (cargo install): {ill_formatted:#?}");
+    assert!(
+        ill_formatted.is_empty(),
+        "format them with nixpkgs-fmt (cargo install): {ill_formatted:#?}"
+    );
+}
+
+/// Has Nix parse files, or texts after `--expr`.
+fn parse(arguments: &[PathBuf]) {
+    let output = Command::new(repository().join("scripts/nix.sh"))
+        .args(["nix-instantiate", "--parse"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 fn every_nix_file_parses() {
-    let parse = |files: &[PathBuf]| {
-        let output = Command::new(repository().join("scripts/nix.sh"))
-            .args(["nix-instantiate", "--parse"])
-            .args(files)
-            .output()
-            .unwrap();
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    parse(&nix_files(&repository()));
+}
+
+#[test]
+fn what_the_documentation_shows_parses_and_is_formatted() {
+    let mut shown = vec![PathBuf::from("--expr")];
+    for page in fs::read_dir(repository().join("docs")).unwrap().map(|page| page.unwrap().path()) {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("```nix\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            assert_eq!(nixpkgs_fmt::reformat_string(block), block, "{}", page.display());
+            shown.push(block.into());
         }
-    };
-    parse(&nix_files(&repository())).unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert!(shown.len() > 3);
+    parse(&shown);
 }

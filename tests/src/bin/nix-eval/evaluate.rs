@@ -114,7 +114,9 @@ fn workers() -> usize {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let free_kib = memory
         .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok()
+        })
         .unwrap_or(0_u64);
     let room = usize::try_from(free_kib / 1024 / EVALUATION_MIB).unwrap_or(usize::MAX);
     cores.min(room).max(1)

@@ -59,11 +59,8 @@ mod tests {
     use super::*;
 
     fn rows() -> [Row; 2] {
-        let row = |name: &str, value| Row {
-            name: name.into(),
-            value,
-            took: Duration::from_millis(1500),
-        };
+        let row =
+            |name: &str, value| Row { name: name.into(), value, took: Duration::from_millis(1500) };
         [
             row("checks.a.vm", Err("no such package\nat x.nix".into())),
             row("modules.quiet", Ok("as expected".into())),
