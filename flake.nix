@@ -40,7 +40,12 @@
       nixosModules = {
         board = withPackage ./appliance/nixos/board.nix;
         client = withPackage ./appliance/nixos/client.nix;
-      };
+      } // lib.mapAttrs'
+        (id: board: lib.nameValuePair "hardware-${id}" (import ./board-support/nixos {
+          inherit board;
+          nixosHardware = nixos-hardware;
+        }))
+        (import ./board-support/boards.nix);
 
       nixosConfigurations = images.configurations;
 

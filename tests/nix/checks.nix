@@ -13,7 +13,7 @@ let
     { nixpkgs.hostPlatform = system; }
   ]);
 
-  verdicts = import ./modules.nix { inherit lib nixosSystem system; };
+  verdicts = import ./modules.nix { inherit lib nixosSystem; };
   failed = lib.filterAttrs (_: verdict: verdict != [ ]) verdicts;
 
   nixFiles = lib.fileset.toSource {

@@ -42,7 +42,6 @@ let
     nixosSystem = modules: nixpkgsFlake.lib.nixosSystem {
       modules = [{ nixpkgs.overlays = [ self.overlays.default ]; }] ++ modules;
     };
-    system = "aarch64-linux";
   };
 
   drvs = lib.mapAttrs (_: value: value.drvPath);

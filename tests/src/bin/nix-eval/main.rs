@@ -15,8 +15,8 @@ nix-eval: evaluates the outputs of flake.nix with a nixpkgs that lies in a folde
 
     make nix-eval NIXPKGS=path [NIXOS_HARDWARE=path] [ONLY=prefix] [JSON=1]
 
-NIXPKGS is a checkout of NixOS/nixpkgs, or what `nix eval --raw nixpkgs#path` prints; NIXOS_HARDWARE one
-of NixOS/nixos-hardware, for the boards that need it. ONLY=modules. is the tests of the modules alone,
+NIXPKGS is a checkout of NixOS/nixpkgs, or what `nix-instantiate --find-file nixpkgs` prints; NIXOS_HARDWARE
+one of NixOS/nixos-hardware, for the boards that need it. ONLY=modules. is the tests of the modules alone,
 and ONLY=packages.x86_64-linux. what is built on such a machine.";
 
 /// What was asked for.
