@@ -9,12 +9,16 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 SHELL_FILES = $(shell git ls-files '*.sh' .ci/run)
-NIX_FILES = $(shell git ls-files '*.nix')
 
-.PHONY: help demo test bench check deny release
+# Of `make install`, as packagers know them.
+DESTDIR ?=
+PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+
+.PHONY: help demo test bench nix-eval check deny install release
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 # The lab's hosts run the `roost` that was built beside the program that runs the lab.
 
@@ -28,20 +32,26 @@ test: root-trixie root-sid ## every test: units, properties, and the lab
 bench: release root-trixie ## stock Nix and roost side by side (QUICK=1: one run of each)
 	@$(CARGO) run --quiet --release -p roost-lab --bin bench
 
+nix-eval: ## evaluate the outputs of flake.nix: NIXPKGS=path [NIXOS_HARDWARE=path] [ONLY=prefix] [JSON=1]
+	@$(CARGO) run --quiet -p roost-lab --bin nix-eval -- --nixpkgs="$(NIXPKGS)" \
+		--nixos-hardware="$(NIXOS_HARDWARE)" --only="$(ONLY)" --json="$(JSON)"
+
 check: ## format, lints, shell scripts, Nix files, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/need.sh shellcheck
 	shellcheck $(SHELL_FILES)
-	scripts/need-crate.sh nixpkgs-fmt
-	nixpkgs-fmt --check $(NIX_FILES)
-	scripts/check-nix.sh $(NIX_FILES)
+	$(CARGO) test --quiet -p roost-lab --test nix_files
 	scripts/need-crate.sh cargo-deny
 	$(CARGO) deny check bans licenses sources
 
 deny: ## check, and the advisories, which are fetched from GitHub
 	scripts/need-crate.sh cargo-deny
 	$(CARGO) deny check
+
+install: release ## the program and its files: DESTDIR= PREFIX=/usr SYSCONFDIR=/etc
+	appliance/share/install.sh --program target/release/roost \
+	  --destdir "$(DESTDIR)" --prefix "$(PREFIX)" --sysconfdir "$(SYSCONFDIR)"
 
 release:
 	@$(CARGO) build --release -p roost

@@ -1,10 +1,16 @@
 {
   description = "Turns ARM64 and RISC-V boards into native Nix builders that find their users by themselves";
 
-  inputs.nixpkgs.url = "https://channels.nixos.org/nixos-26.05/nixexprs.tar.xz";
+  inputs = {
+    nixpkgs.url = "https://channels.nixos.org/nixos-26.05/nixexprs.tar.xz";
+    nixos-hardware = {
+      url = "github:NixOS/nixos-hardware";
+      inputs.nixpkgs.follows = "nixpkgs";
+    };
+  };
 
   outputs =
-    { self, nixpkgs }:
+    { self, nixpkgs, nixos-hardware }:
     let
       inherit (nixpkgs) lib;
       # Boards and the machines that use them; images are built on any of them.
@@ -18,11 +24,12 @@
         imports = [ module ];
         nixpkgs.overlays = [ self.overlays.default ];
       };
+      nixosSystem = modules: lib.nixosSystem {
+        modules = [{ nixpkgs.overlays = [ self.overlays.default ]; }] ++ modules;
+      };
       images = import ./images {
-        inherit lib;
-        nixosSystem = modules: lib.nixosSystem {
-          modules = [{ nixpkgs.overlays = [ self.overlays.default ]; }] ++ modules;
-        };
+        inherit lib nixosSystem;
+        nixosHardware = nixos-hardware;
       };
     in
     {
@@ -33,7 +40,12 @@
       nixosModules = {
         board = withPackage ./appliance/nixos/board.nix;
         client = withPackage ./appliance/nixos/client.nix;
-      };
+      } // lib.mapAttrs'
+        (id: board: lib.nameValuePair "hardware-${id}" (import ./board-support/nixos {
+          inherit board;
+          nixosHardware = nixos-hardware;
+        }))
+        (import ./board-support/boards.nix);
 
       nixosConfigurations = images.configurations;
 
@@ -42,16 +54,23 @@
         inherit (pkgs) roost;
       } // images.packagesFor pkgs.stdenv.hostPlatform.system);
 
-      apps = forSystems (pkgs: {
-        default = self.apps.${pkgs.stdenv.hostPlatform.system}.roost;
-        roost = {
-          type = "app";
-          program = lib.getExe pkgs.roost;
-        };
-        # The lab is made of Debian roots and namespaces: it needs root and a checkout.
-        demo = {
-          type = "app";
-          program = lib.getExe (pkgs.writeShellApplication {
+      apps = forSystems (pkgs:
+        let
+          app = program: {
+            type = "app";
+            program = lib.getExe program;
+          };
+        in
+        {
+          default = app pkgs.roost;
+          roost = app pkgs.roost;
+          flash = app (pkgs.writeShellApplication {
+            name = "roost-flash";
+            runtimeInputs = [ pkgs.roost ];
+            text = ''exec roost flash "$@"'';
+          });
+          # The lab is made of Debian roots and namespaces: it needs root and a checkout.
+          demo = app (pkgs.writeShellApplication {
             name = "roost-demo";
             runtimeInputs = with pkgs; [
               cargo
@@ -71,8 +90,7 @@
               exec make demo
             '';
           });
-        };
-      });
+        });
 
       devShells = forSystems (pkgs: {
         default = pkgs.mkShell {
@@ -89,21 +107,9 @@
         };
       });
 
-      checks = forSystems (pkgs:
-        let
-          inherit (pkgs.stdenv.hostPlatform) system;
-        in
-        {
-          # The package's own tests run while it is built.
-          inherit (pkgs) roost;
-          modules = (lib.nixosSystem {
-            modules = [
-              self.nixosModules.board
-              self.nixosModules.client
-              ./appliance/nixos/example.nix
-              { nixpkgs.hostPlatform = system; }
-            ];
-          }).config.system.build.toplevel;
-        });
+      checks = forSystems (pkgs: import ./tests/nix/checks.nix {
+        inherit lib nixosSystem nixpkgs pkgs;
+        inherit (self) nixosConfigurations nixosModules;
+      });
     };
 }

@@ -1,5 +1,5 @@
 # The roost program and the files that go with it.
-{ lib, rustPlatform }:
+{ lib, stdenv, rustPlatform, buildPackages }:
 let
   names = lib.importJSON ./names.json;
   workspace = (lib.importTOML ../Cargo.toml).workspace.package;
@@ -28,20 +28,16 @@ rustPlatform.buildRustPackage {
   cargoBuildFlags = [ "--package=roost" ];
   cargoTestFlags = [ "--package=roost" "--package=nix-compat" "--package=board-support" ];
 
-  # The files name the program where other distributions have it.
-  postInstall = ''
-    share=appliance/share
-    install -Dm444 -t $out/lib/systemd/system $share/systemd/system/*
-    install -Dm444 -t $out/lib/sysusers.d $share/sysusers.d/*
-    install -Dm444 -t $out/lib/tmpfiles.d $share/tmpfiles.d/*
-    install -Dm444 -t $out/etc/ssh/sshd_config.d $share/ssh/sshd_config.d/*
-    install -Dm444 -t $out/share/dbus-1/system.d $share/dbus-1/system.d/*
-    substituteInPlace \
-      $out/lib/systemd/system/roost.service \
-      $out/lib/systemd/system/roost-first-boot.service \
-      $out/etc/ssh/sshd_config.d/50-roost.conf \
-      --replace-fail /usr/bin/roost $out/bin/roost
-  '';
+  # Pages are written by a program that runs where the package is built.
+  postInstall =
+    let
+      runs = stdenv.buildPlatform.canExecute stdenv.hostPlatform;
+      writer = if runs then "$out/bin/roost" else lib.getExe buildPackages.roost;
+    in
+    ''
+      bash appliance/share/install.sh --program $out/bin/roost --pages-by ${writer} \
+        --prefix $out --sysconfdir $out/etc
+    '';
 
   passthru = { inherit names; };
 

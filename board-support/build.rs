@@ -1,5 +1,8 @@
 //! Turns the files of `boards/`, which Nix reads too, into a constant table.
 
+#[path = "build/file.rs"]
+mod file;
+
 use std::{
     collections::BTreeSet,
     env,
@@ -9,43 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
-
-/// A board, with the fields that [`Board`](../src/boards.rs) documents.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Board {
-    name: String,
-    compatible: Vec<String>,
-    soc: Option<String>,
-    system: String,
-    console: String,
-    nixos_hardware: Option<String>,
-    #[serde(default)]
-    unfree: Vec<String>,
-    #[serde(default)]
-    quirks: Vec<String>,
-    first_boot: Option<String>,
-    missing: Option<String>,
-    kernel: Kernel,
-    boot: Boot,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Kernel {
-    source: String,
-    device_tree: Option<String>,
-    #[serde(default)]
-    initrd_modules: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Boot {
-    layout: String,
-    u_boot: Option<String>,
-}
+use file::{Board, Boot, Kernel};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=boards");

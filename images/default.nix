@@ -1,38 +1,37 @@
-# The images, one a board. A board's own facts are in its module; what all images promise to the
-# program is in contract.nix.
-{ lib, nixosSystem }:
+# The images, one a board that has one. What a board is, is data of board-support/; what its medium looks
+# like, is data of layouts.nix; what all images promise to the program is in contract.nix.
+#
+# nixosSystem    a list of modules -> a NixOS system, with roost among its packages
+# nixosHardware  nixos-hardware's flake
+{ lib, nixosSystem, nixosHardware }:
 let
-  boards = {
-    qemu-virt-aarch64 = {
-      system = "aarch64-linux";
-      modules = [ ./qemu-virt.nix ];
-    };
-    qemu-virt-riscv64 = {
-      system = "riscv64-linux";
-      modules = [ ./qemu-virt.nix ];
-    };
+  boards = lib.filterAttrs (_: board: board.missing == null) (import ../board-support/boards.nix);
+  layouts = import ./layouts.nix;
+  tables = {
+    gpt = ./gpt.nix;
+    mbr = ./sd.nix;
   };
 
-  configure = name: { system, modules }: nixosSystem (modules ++ [
-    ./contract.nix
-    ../appliance/nixos/board.nix
-    {
-      nixpkgs.hostPlatform = system;
-      networking.hostName = lib.mkDefault name;
-    }
-  ]);
+  configure = modules: board:
+    let
+      layout = layouts.${board.boot.layout}
+        or (throw "boards/${board.id}.toml: layouts.nix does not know the layout ${board.boot.layout}");
+    in
+    nixosSystem ([
+      (import ../board-support/nixos { inherit board nixosHardware; })
+      (import ./contract.nix board)
+      (import tables.${layout.table} board layout)
+      ../appliance/nixos/board.nix
+    ] ++ modules);
 in
 {
-  configurations = lib.mapAttrs configure boards;
+  # One a board, by its id.
+  configurations = lib.mapAttrs (_: configure [ ]) boards;
 
-  # Every image, built on machines of `buildSystem`: compiled for the board, not on it.
+  # `image-ID` for every board, built on machines of `buildSystem`: compiled for the board, not on it.
   packagesFor = buildSystem:
-    let
-      built = name: { system, modules }:
-        (configure name {
-          inherit system;
-          modules = modules ++ [{ nixpkgs.buildPlatform = buildSystem; }];
-        }).config.system.build.boardImage;
-    in
-    lib.mapAttrs' (name: board: lib.nameValuePair "image-${name}" (built name board)) boards;
+    lib.mapAttrs'
+      (id: board: lib.nameValuePair "image-${id}"
+        (configure [{ nixpkgs.buildPlatform = buildSystem; }] board).config.system.build.boardImage)
+      boards;
 }

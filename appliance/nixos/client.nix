@@ -3,11 +3,19 @@
 let
   names = lib.importJSON ../names.json;
   cfg = config.services.roost.client;
+  machines = "@${names.machines_file}";
+  inherit (config.nix.settings) builders;
+
+  # 32-bit programs of the same family, which the CPU itself may run.
+  native = {
+    aarch64-linux = [ "armv6l-linux" "armv7l-linux" ];
+    x86_64-linux = [ "i686-linux" "x86_64-v1-linux" "x86_64-v2-linux" "x86_64-v3-linux" "x86_64-v4-linux" ];
+  };
+  own = pkgs.stdenv.hostPlatform.system;
 
   # What Nix would emulate by itself: it asks no board then.
-  behindOurBack =
-    lib.intersectLists config.boot.binfmt.emulatedSystems
-      (config.nix.settings.extra-platforms or [ ]);
+  behindOurBack = lib.subtractLists ([ own ] ++ native.${own} or [ ])
+    (config.nix.settings.extra-platforms or [ ]);
 in
 {
   imports = [ ./common.nix ];
@@ -22,10 +30,10 @@ in
       settings.workstation.enable = true;
     };
 
-    nix.distributedBuilds = true;
-    nix.settings.builders = [
-      "@${names.machines_file}"
-    ] ++ lib.optionals (config.nix.buildMachines != [ ]) [ ";" "@/etc/nix/machines" ];
+    nix.distributedBuilds = lib.mkDefault true;
+    nix.settings.builders = lib.mkIf config.nix.distributedBuilds ([
+      machines
+    ] ++ lib.optionals (config.nix.buildMachines != [ ]) [ ";" "@/etc/nix/machines" ]);
 
     # Nix up to 2.19 and Lix start a builder's program through bash.
     systemd.services.nix-daemon.path = [ pkgs.bash ];
@@ -36,11 +44,16 @@ in
       binfmt.addEmulatedSystemsToNixSandbox = lib.mkDefault false;
     };
 
-    warnings = lib.optional (behindOurBack != [ ]) ''
-      services.roost.client: Nix emulates ${toString behindOurBack} on this machine whenever it has a
-      slot free, and asks no board then. Remove them from nix.settings.extra-platforms, where
-      boot.binfmt.emulatedSystems may have put them; services.roost.settings.workstation.emulate_here
-      lets roost emulate them when there is no board.
-    '';
+    warnings =
+      lib.optional (behindOurBack != [ ]) ''
+        services.roost.client: Nix emulates ${toString behindOurBack} on this machine whenever it has a
+        slot free, and asks no board then. Remove them from nix.settings.extra-platforms, where
+        boot.binfmt.emulatedSystems may have put them; services.roost.settings.workstation.emulate_here
+        lets roost emulate them when there is no board.
+      ''
+      ++ lib.optional (!lib.hasInfix machines (toString builders)) ''
+        services.roost.client: Nix does not know of the boards, and builds without them:
+        nix.distributedBuilds is off, or nix.settings.builders lacks "${machines}".
+      '';
   };
 }

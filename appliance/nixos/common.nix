@@ -4,18 +4,23 @@ let
   names = lib.importJSON ../names.json;
   cfg = config.services.roost;
   format = pkgs.formats.toml { };
-  written = format.generate "roost.toml" cfg.settings;
 
-  # A mistake stops the build of the system and not the daemon on the next boot. Only the program
-  # knows its keys, so only a machine that can run it can check.
-  checked =
+  # What is not set is left out, and so is a section of which nothing is set.
+  settings = lib.filterAttrs (_: section: section != { })
+    (lib.filterAttrsRecursive (_: value: value != null) cfg.settings);
+  written = format.generate "roost.toml" settings;
+
+  # A mistake stops the build of the system and not the daemon on the next boot. An image for another
+  # architecture is checked by a program for the machine that builds it.
+  checker =
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
-      pkgs.runCommand "roost.toml" { } ''
-        ${lib.getExe cfg.package} check-config ${written} > /dev/null
-        cp ${written} $out
-      ''
+      cfg.package
     else
-      written;
+      pkgs.buildPackages.roost;
+  checked = pkgs.runCommand "roost.toml" { passthru = { inherit settings; }; } ''
+    ${lib.getExe checker} check-config ${written} > /dev/null
+    cp ${written} $out
+  '';
 in
 {
   options.services.roost = {
@@ -26,13 +31,19 @@ in
     package = lib.mkPackageOption pkgs "roost" { };
 
     settings = lib.mkOption {
-      type = lib.types.submodule { freeformType = format.type; };
+      type = lib.types.submodule {
+        freeformType = format.type;
+        options = import ./settings.nix { inherit lib; anything = format.type; };
+      };
       default = { };
       example = {
         board.slots = 2;
         queue.min_free_mib = 4096;
       };
-      description = "The contents of {file}`${names.config_file}`: see docs/configuration.md.";
+      description = ''
+        The contents of {file}`${names.config_file}`, as docs/configuration.md has them. The program
+        checks them when the system is built: an unknown key or a value out of range stops the build.
+      '';
     };
   };
 
@@ -52,11 +63,14 @@ in
         pkgs.util-linux
       ];
       restartTriggers = [ checked ];
+      # Restarted rather than stopped and started: when the service is stopped the machines file goes,
+      # and a client of Nix that looks meanwhile has no builders for the rest of its session.
+      stopIfChanged = false;
     };
 
     # A nix-daemon for the second store, since the daemon itself may not make sandboxes.
     systemd.sockets.roost-emulation.wantedBy =
-      lib.optional (cfg.settings.workstation.emulate_here or false) "sockets.target";
+      lib.optional (cfg.settings.workstation.emulate_here == true) "sockets.target";
 
     users.groups.${names.group} = { };
     users.users.${names.user} = {
@@ -70,7 +84,11 @@ in
 
     services.avahi = {
       enable = true;
+      ipv6 = lib.mkDefault true;
       nssmdns4 = lib.mkDefault true;
+      # Room for a network on which somebody announces without end: Avahi, whose own limit is 4096,
+      # takes in nothing new once its cache is full. This is 4 MiB at most, and some 2000 boards.
+      cacheEntriesMax = lib.mkDefault 16384;
     };
   };
 }

@@ -1,8 +1,6 @@
-# A machine that is both a board and a workstation, with everything else as small as it can be: for
-# checks, and to copy from.
+# A machine with everything but roost as small as it can be: for checks, and to copy from. The flake's
+# module `board`, `client` or both are added to it.
 {
-  services.roost.board.enable = true;
-  services.roost.client.enable = true;
   services.roost.settings.queue.min_free_mib = 4096;
 
   fileSystems."/" = {

@@ -23,13 +23,18 @@ packages=(
   openssh-server openssh-client socat
   iproute2 iputils-ping procps faketime
 )
+# For hosts whose init is systemd, with Debian's own units, and what reads the package's pages.
+systemd=(systemd systemd-sysv udev nix-setup-systemd bash-completion mandoc)
 
 # Systems that a host can emulate, by Debian's name of the architecture and QEMU's. Of qemu-user and
 # of their busybox only what is named in `unpack_foreign` is kept.
 declare -A foreign=([riscv64-linux]='riscv64 riscv64' [aarch64-linux]='arm64 aarch64')
 
 case $release in
-  trixie) options=() ;;
+  trixie)
+    options=()
+    packages+=("${systemd[@]}")
+    ;;
   # sid's release file may have expired on a mirror that is frozen in time.
   sid) options=(--aptopt='Acquire::Check-Valid-Until "false"') ;;
   *)
@@ -119,9 +124,9 @@ configure() {
   rm -f "$root"/etc/ssh/ssh_host_*
   rm -f "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/etc/hostname
 
-  chroot "$root" groupadd --system nixbld
+  chroot "$root" groupadd --system --force nixbld
   for n in 1 2 3 4 5 6 7 8 9 10; do
-    chroot "$root" useradd --system --no-create-home --home-dir /var/empty \
+    chroot "$root" id "nixbld$n" >/dev/null 2>&1 || chroot "$root" useradd --system --no-create-home --home-dir /var/empty \
       --shell /usr/sbin/nologin --gid nixbld --groups nixbld "nixbld$n"
   done
   # roost's own user, and an ordinary one for stock Nix to log in as. '*' rather than '!': no

@@ -14,8 +14,9 @@ use crate::{
     Addressing, Command, Disk, HostSpec, Output, Running, Service,
     clock::poll,
     error::{Error, Result, file},
-    lan::{START_TIMEOUT, announced_pid},
+    lan::{START_TIMEOUT, announced_pid, cgroup_of},
     process::{Process, content, scratch},
+    spec::Init,
     supervise::Services,
 };
 
@@ -92,6 +93,14 @@ impl HostInner {
             let log = tail(&entry.path());
             text += &format!("=== {}: {}\n{log}", self.name(), name.to_string_lossy());
         }
+        if self.spec.init == Init::Systemd {
+            let journal = self
+                .enter(&["journalctl", "--boot", "--no-pager", "--output=short", "--lines=100"])
+                .and_then(|mut command| command.output().map_err(file("read", "the journal")));
+            let journal = journal.map(|output| output.stdout).unwrap_or_default();
+            let journal = String::from_utf8_lossy(&journal);
+            text += &format!("=== {}: the journal\n{journal}", self.name());
+        }
         text
     }
 }
@@ -143,9 +152,14 @@ impl Host {
         lan.register(&host.inner);
         let log = host.inner.log_folder();
         fs::create_dir_all(&log).map_err(file("create", log))?;
-        host.boot()?;
+        host.boot(Init::Reaper)?;
         host.furnish()?;
-        host.start_all()?;
+        if host.inner.spec.init == Init::Reaper {
+            host.start_all()?;
+        } else {
+            host.power_off()?;
+            host.power_on()?;
+        }
         Ok(host)
     }
 
@@ -304,8 +318,12 @@ impl Host {
     ///
     /// As [`HostSpec::start`].
     pub fn power_on(&self) -> Result<()> {
-        self.boot()?;
-        self.start_all()
+        let init = self.inner.spec.init;
+        self.boot(init)?;
+        match init {
+            Init::Reaper => self.start_all(),
+            Init::Systemd => self.wait_booted(),
+        }
     }
 
     /// Whether it runs.
@@ -337,9 +355,26 @@ impl Host {
         self.check("rm -f /var/tmp/ballast").map(drop)
     }
 
+    /// Waits until systemd has nothing left to start.
+    fn wait_booted(&self) -> Result<()> {
+        let state = || {
+            let output = self.run(["systemctl", "is-system-running"]).ok()?;
+            let state = output.stdout.trim().to_owned();
+            ["running", "degraded"].contains(&state.as_str()).then_some(())
+        };
+        poll(START_TIMEOUT, state).ok_or_else(|| Error::Boot {
+            host: self.name().to_owned(),
+            why: format!("systemd did not come to the end of it\n{}", self.inner.logs()),
+        })
+    }
+
     /// Makes its namespaces and file systems, and plugs it in.
-    fn boot(&self) -> Result<()> {
+    fn boot(&self, init: Init) -> Result<()> {
         let HostInner { spec, .. } = &*self.inner;
+        let cgroup = match init {
+            Init::Reaper => PathBuf::new(),
+            Init::Systemd => cgroup_of(&spec.lan.folder).join(&spec.name),
+        };
         let root = spec.release.root()?;
         let place = spec.lan.folder.join("mnt").join(&spec.name);
         let (disk, size) = match spec.disk {
@@ -355,6 +390,7 @@ impl Host {
             .args([&spec.name, &size])
             .args([&root, &disk, &place.join("root")])
             .args(spec.foreign.arguments())
+            .arg(&cgroup)
             .env("LAB_BOOT", BOOT)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -388,7 +424,7 @@ impl Host {
             None => ":".to_owned(),
         };
         self.check(&format!(
-            "set -e; conf=/proc/sys/net/ipv6/conf/eth0; {v6}; ip link set lo up; {v4}
+            "set -e; conf=/run/lab/proc/sys/net/ipv6/conf/eth0; {v6}; ip link set lo up; {v4}
              ip link set eth0 up"
         ))?;
         let up = || self.check("cat /sys/class/net/eth0/operstate").is_ok_and(|s| s == "up");
@@ -422,9 +458,19 @@ impl Host {
              ssh-keygen -q -t ed25519 -N '' -C {name} -f /etc/ssh/ssh_host_ed25519_key",
             name = spec.name,
         ))?;
+        spec.trees.iter().try_for_each(|tree| self.unpack(tree))?;
         for file in &spec.files {
             self.write(&file.path, file.mode, file.content.clone())?;
         }
-        spec.installs.iter().try_for_each(|(program, path)| self.install(program, path))
+        spec.installs.iter().try_for_each(|(program, path)| self.install(program, path))?;
+        spec.scripts.iter().try_for_each(|script| self.check(script).map(drop))
+    }
+
+    /// Copies everything below a folder of the machine to the same place below `/`.
+    fn unpack(&self, folder: &Path) -> Result<()> {
+        let pack = Outside::new("tar").arg("-C").arg(folder).args(["-c", "."]).output();
+        let archive = pack.map_err(file("pack", folder))?.stdout;
+        let unpack = ["tar", "-C", "/", "--no-same-owner", "--no-overwrite-dir", "-x"];
+        self.command(unpack).stdin(archive).run()?.ok().map(drop)
     }
 }

@@ -64,7 +64,7 @@ impl Lan {
         command
             .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c"])
             .args([include_str!("scripts/holder.sh"), "lab-holder"])
-            .arg(&folder)
+            .args([&folder, &cgroup_of(&folder)])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(copy);
@@ -194,6 +194,15 @@ impl Drop for LanInner {
         // Already removed by the holder unless that was killed.
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Where the cgroups of a LAN's hosts are, for those whose init is systemd: in the hierarchy of
+/// version 2, wherever the machine has it.
+pub(crate) fn cgroup_of(folder: &Path) -> PathBuf {
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    let hierarchy = if unified.is_dir() { unified } else { Path::new("/sys/fs/cgroup") };
+    let name = folder.file_name().unwrap_or_default();
+    hierarchy.join(format!("roost-lab-{}", name.to_string_lossy()))
 }
 
 /// The process id that a script says on its standard output when it is ready.

@@ -1,6 +1,9 @@
 //! What a host shall be, before it starts.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{Host, Release, Service, error::Result, lan::LanInner};
 
@@ -69,6 +72,16 @@ fn architectures<const N: usize>(systems: [&str; N]) -> Vec<String> {
     systems.iter().map(|system| system.trim_end_matches("-linux").to_owned()).collect()
 }
 
+/// What a host's first process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// One that only reaps: the lab itself starts the host's services.
+    #[default]
+    Reaper,
+    /// systemd, which starts the units of the host.
+    Systemd,
+}
+
 /// A file of a host.
 #[derive(Clone, Debug)]
 pub(crate) struct FileSpec {
@@ -91,7 +104,10 @@ pub struct HostSpec {
     pub(crate) foreign: Foreign,
     pub(crate) nix_conf: Vec<String>,
     pub(crate) files: Vec<FileSpec>,
-    pub(crate) installs: Vec<(std::path::PathBuf, String)>,
+    pub(crate) installs: Vec<(PathBuf, String)>,
+    pub(crate) trees: Vec<PathBuf>,
+    pub(crate) scripts: Vec<String>,
+    pub(crate) init: Init,
 }
 
 impl HostSpec {
@@ -108,6 +124,9 @@ impl HostSpec {
             nix_conf: Vec::new(),
             files: Vec::new(),
             installs: Vec::new(),
+            trees: Vec::new(),
+            scripts: Vec::new(),
+            init: Init::default(),
         }
     }
 
@@ -179,7 +198,29 @@ impl HostSpec {
         self
     }
 
-    /// Starts it: about half a second.
+    /// Everything below a folder of the machine, copied to the same place below `/`, before its other
+    /// files are written.
+    pub fn tree(mut self, folder: &Path) -> Self {
+        self.trees.push(folder.to_owned());
+        self
+    }
+
+    /// A bash script, run once when all files are there and nothing is started yet.
+    pub fn prepare(mut self, script: &str) -> Self {
+        self.scripts.push(script.to_owned());
+        self
+    }
+
+    /// Its init is systemd: what runs there are Debian's own units and those that the host's files
+    /// bring along, and none of [`HostSpec::services`]. Needs a cgroup hierarchy of version 2, and
+    /// [`Release::Trixie`].
+    pub fn systemd(mut self) -> Self {
+        self.init = Init::Systemd;
+        self.services = Vec::new();
+        self
+    }
+
+    /// Starts it: about half a second, some seconds with systemd.
     ///
     /// # Errors
     ///

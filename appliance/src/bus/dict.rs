@@ -32,6 +32,8 @@ pub(super) struct NodeDict {
     enrolment: String,
     enrolment_note: String,
     roster: u64,
+    contacted: bool,
+    update_note: String,
 }
 
 /// A [`BoardView`].
@@ -88,7 +90,8 @@ macro_rules! same_fields {
 same_fields! {
     NodeView, NodeDict,
     id name version board systems emulated features slots cores mem_mib running queued draining
-    paused trouble temperature_mc nix_version fleet enrolment enrolment_note roster
+    paused trouble temperature_mc nix_version fleet enrolment enrolment_note roster contacted
+    update_note
 }
 
 same_fields! {

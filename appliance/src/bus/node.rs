@@ -222,6 +222,18 @@ impl<C: NodeControl> Node<C> {
         self.control.node().await.roster
     }
 
+    /// Whether a node of its fleet has connected to it since its daemon was started.
+    #[zbus(property)]
+    async fn contacted(&self) -> bool {
+        self.control.node().await.contacted
+    }
+
+    /// That its last update did not end well, or goes on, in a line; else empty.
+    #[zbus(property)]
+    async fn update_note(&self) -> String {
+        self.control.node().await.update_note
+    }
+
     /// The local nix-daemon's version, or empty if it could not be reached.
     #[zbus(property)]
     async fn nix_version(&self) -> String {
@@ -321,5 +333,7 @@ fn signalled(node: &NodeView) -> HashMap<&'static str, Value<'static>> {
         ("Enrolment", node.enrolment.clone().into()),
         ("EnrolmentNote", node.enrolment_note.clone().into()),
         ("Roster", node.roster.into()),
+        ("Contacted", node.contacted.into()),
+        ("UpdateNote", node.update_note.clone().into()),
     ])
 }

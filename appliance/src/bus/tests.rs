@@ -58,6 +58,8 @@ fn node() -> NodeView {
         enrolment: "enrolled".into(),
         enrolment_note: "Enrolled.".into(),
         roster: 3,
+        contacted: true,
+        update_note: "an update was rolled back".into(),
     }
 }
 

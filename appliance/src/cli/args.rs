@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::fleet::args::{Fleet, Seed};
+use super::{
+    flash::args::Flash,
+    fleet::args::{Fleet, Seed},
+};
 use crate::names;
 
 const EXAMPLES: &str = "\
@@ -15,7 +18,9 @@ Examples:
   roost logs -f hello-2.12         its log, followed to the end
   roost drain rock5                give rock5 nothing new; what it runs goes on
   roost fleet init                 make a fleet; this machine holds its key
-  roost seed /dev/sdX              write to a card what lets its board into the fleet
+  roost flash --board rock-5b /dev/sdX
+                                   write a board's image to a card, with what lets it into the fleet
+  roost update rock5 ./result      give rock5 a new NixOS system, with a way back
   roost doctor                     check this machine, with a fix for whatever is wrong
 
 Exit status:
@@ -23,7 +28,8 @@ Exit status:
   1  the command failed, or `doctor` found something that does not work
   2  wrong use
   3  the roost daemon does not answer
-  4  no such job or board, or more than one";
+  4  no such job or board, or more than one
+  130, 143  `flash` was stopped by a signal: 128 and its number";
 
 /// Turns boards into native Nix builders that find their users by themselves.
 #[derive(Debug, Parser)]
@@ -71,6 +77,35 @@ Examples:
   ssh root@desk roost fleet token | roost seed board.img --from -")]
     Seed(Seed),
 
+    /// Write a board's image to a card or another medium, with what lets the board into the fleet.
+    #[command(after_help = "\
+The image is built by Nix, unless --image gives it. It is written, read back, and given a seed; a
+medium on which anything went wrong is left without a partition table.
+
+Mounted and fixed disks, and those that the system runs from, are refused.
+
+Examples:
+  roost flash --list
+  roost flash --board visionfive2 /dev/sdX
+  roost flash --board rock-5b --image rock-5b.img.zst --hostname rock5 /dev/sdX
+  roost flash --image rock-5b.img.zst --no-seed card.img    into a file; the image names its board")]
+    Flash(Flash),
+
+    /// Give a board a new NixOS system, or show how its last update went.
+    #[command(after_help = "\
+Copies the system to the board, which is restarted with it when its builds have ended. If the board does
+not work with it within 5 minutes of its start, it goes back to the system before: to work is to be
+enrolled, to have its daemon and nix-daemon running, and to be connected to by a node of the fleet.
+
+Only the machine that holds the fleet's key updates boards. The command succeeds when the board has
+kept the system.
+
+Examples:
+  nix build .#nixosConfigurations.rock5.config.system.build.toplevel
+  roost update rock5 ./result
+  roost update rock5                how that went")]
+    Update(Update),
+
     /// Check whether roost can work here, with a fix for whatever is wrong.
     #[command(after_help = "\
 Run it as root: some facts are root's alone, and checks that lack them are skipped.")]
@@ -107,6 +142,22 @@ Run it as root: some facts are root's alone, and checks that lack them are skipp
         /// ROOST_SEED.
         #[arg(long, value_name = "PATH")]
         from: Option<PathBuf>,
+    },
+
+    /// Restart with the system that was ordered (started by systemd).
+    #[command(hide = true)]
+    ApplyUpdate,
+
+    /// Keep the system that was started, or go back (started by systemd at each boot of a trial).
+    #[command(hide = true)]
+    SettleUpdate,
+
+    /// Write the man pages and shell completions (for whoever packages roost).
+    #[command(hide = true)]
+    Pages {
+        /// A folder laid out like /usr/share.
+        #[arg(value_name = "FOLDER")]
+        share: PathBuf,
     },
 
     /// Serve a client of this board (sshd's forced command).
@@ -220,16 +271,45 @@ pub struct Machines {
     pub output: Output,
 }
 
+/// `roost update`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The board's name or id.
+    pub board: String,
+    /// The system: a store path, or a link to one, such as ./result.
+    pub system: Option<PathBuf>,
+    /// Restart at once: builds that run are begun again later.
+    #[arg(long, requires = "system")]
+    pub now: bool,
+    /// Succeed when the board has accepted the order.
+    #[arg(long, requires = "system")]
+    pub no_wait: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::{CommandFactory, error::ErrorKind};
 
-    use super::*;
+    use super::{
+        super::fleet::args::{Content, Source},
+        *,
+    };
 
     fn parse(line: &str) -> Result<Command, ErrorKind> {
         Cli::try_parse_from(line.split_whitespace())
             .map(|cli| cli.command)
             .map_err(|error| error.kind())
+    }
+
+    /// A seed's source when nothing is said of it: a token for a day.
+    fn day() -> Source {
+        let content = Content { valid: Duration::from_secs(24 * 3600), ..Content::default() };
+        Source { content, ..Source::default() }
     }
 
     #[test]
@@ -251,7 +331,32 @@ mod tests {
             ("roost drain", Command::Ask(Ask::Drain { board: None })),
             ("roost resume rock5", Command::Ask(Ask::Resume { board: Some("rock5".into()) })),
             ("roost cancel 0f3k", Command::Ask(Ask::Cancel { job: "0f3k".into() })),
+            (
+                "roost update rock5 ./result --now",
+                Command::Update(Update {
+                    board: "rock5".into(),
+                    system: Some("./result".into()),
+                    now: true,
+                    no_wait: false,
+                    output: Output::default(),
+                }),
+            ),
             ("roost daemon", Command::Daemon { config: names::CONFIG_FILE.into() }),
+            (
+                "roost flash --board rock-5b --no-seed -y /dev/sdb",
+                Command::Flash(Flash {
+                    target: Some("/dev/sdb".into()),
+                    board: Some("rock-5b".into()),
+                    image: None,
+                    flake: names::FLAKE.into(),
+                    list: false,
+                    yes: true,
+                    force: false,
+                    no_seed: true,
+                    source: day(),
+                    output: Output::default(),
+                }),
+            ),
             (
                 "roost check-config my.toml",
                 Command::CheckConfig { file: Some("my.toml".into()), output: Output::default() },
@@ -269,8 +374,14 @@ mod tests {
             ("roost logs", ErrorKind::MissingRequiredArgument),
             ("roost drain a b", ErrorKind::UnknownArgument),
             ("roost machines --indirect", ErrorKind::UnknownArgument),
+            ("roost update", ErrorKind::MissingRequiredArgument),
+            ("roost update rock5 --now", ErrorKind::MissingRequiredArgument),
             ("roost statu", ErrorKind::InvalidSubcommand),
             ("roost connect", ErrorKind::MissingRequiredArgument),
+            ("roost flash --list /dev/sdb", ErrorKind::ArgumentConflict),
+            ("roost flash --no-seed --hostname a /dev/sdb", ErrorKind::ArgumentConflict),
+            ("roost flash --image a --flake b /dev/sdb", ErrorKind::ArgumentConflict),
+            ("roost flash --from a --no-token /dev/sdb", ErrorKind::ArgumentConflict),
         ] {
             assert_eq!(parse(line), Err(kind), "{line}");
         }
@@ -280,7 +391,9 @@ mod tests {
     fn every_visible_command_says_what_it_does() {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
-            let hidden = ["first-boot", "serve", "connect"].contains(&command.get_name());
+            let hidden =
+                ["first-boot", "apply-update", "settle-update", "pages", "serve", "connect"];
+            let hidden = hidden.contains(&command.get_name());
             assert_eq!(command.is_hide_set(), hidden, "{}", command.get_name());
         }
     }

@@ -7,8 +7,10 @@ use crate::{
     config::ConfigError,
     daemon::DaemonError,
     first_boot::FirstBootError,
+    flash::FlashError,
     media::MediaError,
     trust::{BadInvitation, BadRequest, BadSeed, TrustError},
+    update::UpdateError,
 };
 
 /// Why a command failed.
@@ -44,6 +46,31 @@ pub(crate) enum CommandError {
     /// What a board does first.
     #[error(transparent)]
     FirstBoot(#[from] FirstBootError),
+    /// An update of this machine.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// Writing an image.
+    #[error(transparent)]
+    Flash(#[from] FlashError),
+    /// Writing an image was stopped by a signal.
+    #[error("{why}")]
+    Stopped {
+        /// What is left.
+        why: FlashError,
+        /// The signal's number.
+        signal: u8,
+    },
+    /// Signals cannot be caught.
+    #[error("cannot catch signals: {0}")]
+    Signals(#[source] io::Error),
+    /// An image was written, and no seed.
+    #[error("{target} was written and verified, but has no seed: {why}\n`roost seed {target}` puts one there", target = .target.display())]
+    NoSeed {
+        /// What was written.
+        target: PathBuf,
+        /// What failed.
+        why: Box<CommandError>,
+    },
     /// The user is not root.
     #[error("only root may do this: keys and tokens are root's alone; run it with sudo")]
     NotRoot,
@@ -72,6 +99,9 @@ pub(crate) enum CommandError {
         /// Why.
         source: io::Error,
     },
+    /// Man pages and completions.
+    #[error("cannot write the pages: {0}")]
+    Pages(#[source] io::Error),
     /// tokio.
     #[error("cannot wait for input and output: {0}")]
     Runtime(#[source] io::Error),
@@ -81,7 +111,7 @@ pub(crate) enum CommandError {
 }
 
 impl CommandError {
-    /// 3 if the daemon does not answer, 4 if there is no such job or board, else 1. (2 is wrong use,
+    /// 3 if the daemon does not answer, 4 if there is no such job or board, 128 and more after a signal, else 1. (2 is wrong use,
     /// and the argument parser's.)
     pub(super) fn status(&self) -> ExitCode {
         let status = match self {
@@ -91,6 +121,7 @@ impl CommandError {
             Self::Ask(ClientError::Refused(ControlError::NotFound(_)))
             | Self::Trust(TrustError::Unknown(_) | TrustError::Ambiguous { .. })
             | Self::NoBoard(_) => 4,
+            Self::Stopped { signal, .. } => signal.saturating_add(128),
             Self::Ask(ClientError::Denied | ClientError::Refused(ControlError::Failed(_)))
             | Self::Start(_)
             | Self::Config(_)
@@ -101,10 +132,15 @@ impl CommandError {
             | Self::Request(_)
             | Self::Invitation(_)
             | Self::FirstBoot(_)
+            | Self::Update(_)
+            | Self::Flash(_)
+            | Self::Signals(_)
+            | Self::NoSeed { .. }
             | Self::NotRoot
             | Self::Read { .. }
             | Self::Refused(_)
             | Self::Machines { .. }
+            | Self::Pages(_)
             | Self::Runtime(_)
             | Self::Print(_) => 1,
         };

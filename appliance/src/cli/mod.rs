@@ -1,7 +1,9 @@
 //! The commands, and nothing else: what people type, and what they are shown.
 //!
 //! `args` says what can be typed, `early` picks out what programs start, `commands` ask the daemon,
-//! `render` and `human` turn views into text, `fleet` changes what is trusted, `doctor` looks at the machine itself.
+//! `render` and `human` turn views into text, `fleet` changes what is trusted, `flash` writes images,
+//! `update` gives boards new systems, `doctor` looks at the machine itself, `pages` writes man pages and
+//! completions.
 
 pub mod args;
 mod check_config;
@@ -11,11 +13,14 @@ mod early;
 mod error;
 #[cfg(test)]
 mod fixtures;
+pub mod flash;
 pub mod fleet;
 mod human;
 mod machines;
+mod pages;
 mod render;
 mod run_daemon;
+mod update;
 
 use std::{
     env,
@@ -69,7 +74,12 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         }
         Command::Fleet(command) => runtime()?.block_on(fleet::run(command, out))?,
         Command::Seed(args) => fleet::seed(&args, out)?,
+        Command::Pages { share } => pages::write(&share).map_err(CommandError::Pages)?,
+        Command::Flash(args) => flash::run(&args, out)?,
         Command::FirstBoot { from } => fleet::first_boot(from.as_deref(), out)?,
+        Command::Update(args) => runtime()?.block_on(update::run(&args, out))?,
+        Command::ApplyUpdate => runtime()?.block_on(update::apply())?,
+        Command::SettleUpdate => runtime()?.block_on(update::settle())?,
         Command::Ask(command) => {
             runtime()?.block_on(async { ask(&connect().await?, command, out).await })?;
         }

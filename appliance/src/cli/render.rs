@@ -92,6 +92,9 @@ fn this_node(node: &NodeView) -> String {
     if !node.enrolment.is_empty() && node.enrolment != "enrolled" {
         text += &format!("{}\n", node.enrolment_note);
     }
+    if !node.update_note.is_empty() {
+        text += &format!("{}\n", node.update_note);
+    }
     for why in [&node.trouble, &node.paused].into_iter().filter(|why| !why.is_empty()) {
         text += &format!("begins nothing now: {why}\n");
     }
@@ -135,6 +138,7 @@ fn state_of(node: &NodeView) -> &'static str {
 
 fn note(board: &BoardView) -> String {
     match (board.reason.as_str(), board.ours) {
+        ("", _) if !board.node.update_note.is_empty() => board.node.update_note.clone(),
         ("", 0) => String::new(),
         ("", ours) => format!("{} from here", human::count(ours, "job")),
         (reason, _) => reason.to_owned(),

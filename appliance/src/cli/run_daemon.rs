@@ -20,7 +20,7 @@ pub(super) fn run(config: &Path) -> Result<(), CommandError> {
 }
 
 /// One line an event. The journal, which sets `JOURNAL_STREAM` (systemd.exec(5)), has its own clock.
-fn log_to_stderr() {
+pub(super) fn log_to_stderr() {
     let level = env::var(LOG_LEVEL).ok().and_then(|level| level.parse().ok());
     let log = tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(LevelFilter::INFO))

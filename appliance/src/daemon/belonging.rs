@@ -11,14 +11,14 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::{DaemonError, sshd::Sshd};
+use super::{DaemonError, sshd::Sshd, updates::Updates};
 use crate::{
     discover::{Announcer, Service},
     dispatch::now_s,
     enrol::Effects,
-    model::NodeView,
+    model::{NodeView, UpdateView},
     names,
-    trust::{Enrolment, FileWatch, Fingerprint, Role, Trust, fingerprint, fingerprint_text},
+    trust::{Enrolment, FileWatch, Fingerprint, Order, Role, Trust, fingerprint, fingerprint_text},
 };
 
 /// Own certificates are looked at once a day: they last for months.
@@ -31,6 +31,7 @@ const CLOCK_TOLERANCE_S: u64 = 60;
 pub(super) struct Belonging {
     pub(super) trust: Trust,
     pub(super) role: Role,
+    pub(super) updates: Updates,
     sshd: Arc<Sshd>,
     shown: Arc<Mutex<Shown>>,
 }
@@ -42,12 +43,13 @@ struct Shown {
     roster: u64,
     enrolment: &'static str,
     note: String,
+    update_note: String,
 }
 
 impl Belonging {
     /// A node with this part in its fleet.
-    pub(super) fn new(trust: Trust, role: Role, sshd: Sshd) -> Self {
-        Self { trust, role, sshd: Arc::new(sshd), shown: Arc::default() }
+    pub(super) fn new(trust: Trust, role: Role, sshd: Sshd, updates: Updates) -> Self {
+        Self { trust, role, updates, sshd: Arc::new(sshd), shown: Arc::default() }
     }
 
     /// Does what is this machine's to do for itself, at the start and whenever something has changed.
@@ -58,12 +60,13 @@ impl Belonging {
         let now_s = now_s();
         self.trust.certify_own(self.role, now_s)?;
         self.trust.take_own_certificate(now_s)?;
+        let update_note = self.updates.note();
         let shown = self.trust.look(|it| {
             let it = &it.membership;
             let fleet = it.authorities().first().map(fingerprint_text).unwrap_or_default();
             let roster = it.roster().map_or(0, |roster| roster.number);
             let (enrolment, note) = words(&it.enrolment(now_s), self.role);
-            Shown { fleet, roster, enrolment, note }
+            Shown { fleet, roster, enrolment, note, update_note }
         });
         *self.shown() = shown;
         Ok(())
@@ -75,9 +78,18 @@ impl Belonging {
 
     /// What this node shows of its fleet.
     pub(super) fn describe(&self, view: &NodeView) -> NodeView {
-        let Shown { fleet, roster, enrolment, note } = self.shown().clone();
+        let Shown { fleet, roster, enrolment, note, update_note } = self.shown().clone();
         let (enrolment, enrolment_note) = (enrolment.to_owned(), note);
-        NodeView { fleet, roster, enrolment, enrolment_note, ..view.clone() }
+        let contacted = self.updates.contacted();
+        NodeView {
+            fleet,
+            roster,
+            enrolment,
+            enrolment_note,
+            contacted,
+            update_note,
+            ..view.clone()
+        }
     }
 
     /// A service with what this node announces of its fleet.
@@ -102,6 +114,7 @@ impl Belonging {
         let own = self.clone();
         tasks.spawn(async move {
             let mut changes = own.trust.changes();
+            let mut updates = own.updates.watch();
             loop {
                 if let Err(error) = own.settle() {
                     warn!("{error}");
@@ -121,6 +134,7 @@ impl Belonging {
                 changed();
                 tokio::select! {
                     ended = changes.changed() => if ended.is_err() { return },
+                    () = own.updates.changed(&mut updates) => {}
                     () = tokio::time::sleep(LOOK_INTERVAL) => {}
                 }
             }
@@ -243,6 +257,14 @@ impl Effects for Belonging {
             Ok(Err(error)) => warn!("the clock is wrong and cannot be set: {error}"),
             Err(_) => {}
         }
+    }
+
+    async fn update(&self, order: Order) -> Result<(), String> {
+        self.updates.take(self.role, order).await
+    }
+
+    fn last_update(&self) -> Result<Option<UpdateView>, String> {
+        self.updates.last()
     }
 
     fn now_s(&self) -> u64 {

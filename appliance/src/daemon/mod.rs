@@ -12,6 +12,7 @@ mod notify;
 mod own;
 mod parts;
 mod sshd;
+mod updates;
 mod visits;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

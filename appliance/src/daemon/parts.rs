@@ -24,6 +24,7 @@ use super::{
     own::{self, open_trust},
     sshd::Sshd,
     system,
+    updates::Updates,
 };
 use crate::{
     config::{Config, Placement},
@@ -64,10 +65,11 @@ impl Parts {
     pub(super) async fn open(config: Config) -> Result<Self, DaemonError> {
         make_folders()?;
         let facts = here::observe(&config).await?;
-        let belonging = belonging(&config)?;
+        let socket = PathBuf::from(names::NIX_DAEMON_SOCKET);
+        let queries = Queries::new(socket.clone());
+        let belonging = belonging(&config, queries.clone())?;
         belonging.settle()?;
         let view = belonging.describe(&facts.view(&config));
-        let socket = PathBuf::from(names::NIX_DAEMON_SOCKET);
         let (queue, recovery) = open_queue(&config, &view.id).await?;
         let logs = Logs::open(
             names::LOG_DIR.as_ref(),
@@ -95,7 +97,6 @@ impl Parts {
             substitute: config.workstation.substitute_on_boards,
             roots: roots.clone(),
         };
-        let queries = Queries::new(socket.clone());
         let inputs: Option<Arc<dyn Inputs>> = match &here {
             Some(_) => Some(Arc::new(LocalStore(queries.clone()))),
             None => None,
@@ -280,9 +281,9 @@ fn second_store(
 }
 
 /// This node in its fleet.
-fn belonging(config: &Config) -> Result<Belonging, DaemonError> {
+fn belonging(config: &Config, queries: Queries) -> Result<Belonging, DaemonError> {
     let sshd = Sshd::new(config.board.port, config.board.reload_sshd.clone());
-    Ok(Belonging::new(open_trust(config)?, own::role(config), sshd))
+    Ok(Belonging::new(open_trust(config)?, own::role(config), sshd, Updates::new(queries)))
 }
 
 fn open_fleet(trust: &Trust, view: &NodeView) -> Result<Fleet, DaemonError> {

@@ -73,6 +73,10 @@ impl Visits {
             Request::Serve { key: None, .. } | Request::Connect { .. } => None,
         };
         let belonging = self.belonging.clone();
+        // sshd lets in nobody but the fleet, and only its nodes ask for this.
+        if key.is_some() && is_peer(&visit.request) && belonging.updates.contact() {
+            self.control.refresh();
+        }
         tokio::select! {
             () = self.serve(visit) => {}
             () = belonging.revoked(key) => info!("let a client go whose key was revoked"),
@@ -146,6 +150,12 @@ impl Visits {
         }
         notes.end(0).await;
     }
+}
+
+/// Whether another node has come, and not stock Nix.
+fn is_peer(request: &Request) -> bool {
+    let Request::Serve { command, .. } = request else { return false };
+    matches!(command, Command::PeerWorker | Command::PeerControl | Command::PeerTrust)
 }
 
 /// Finds the board that built a job, or the second store.

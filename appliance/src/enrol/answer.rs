@@ -4,7 +4,10 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tracing::{info, warn};
 
 use super::messages::{Answer, ChannelError, Described, Request, VERSION, read, write};
-use crate::trust::{Membership, Trust, TrustError, Trusted};
+use crate::{
+    model::UpdateView,
+    trust::{Membership, Order, Trust, TrustError, Trusted},
+};
 
 /// What an answer does beside files.
 pub trait Effects {
@@ -16,6 +19,18 @@ pub trait Effects {
 
     /// Is told the time, by a node of the fleet.
     fn told_time(&self, time_s: u64);
+
+    /// Takes an order that the fleet's key has signed for this node.
+    ///
+    /// # Errors
+    /// Why it is not taken, in words.
+    fn update(&self, order: Order) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// How the last update went, if there was one.
+    ///
+    /// # Errors
+    /// Why that is not known, in words.
+    fn last_update(&self) -> Result<Option<UpdateView>, String>;
 
     /// The time, in seconds since 1970.
     fn now_s(&self) -> u64;
@@ -91,6 +106,15 @@ async fn respond(
             info!("enrolled");
             Ok(Answer::Done)
         }
+        Request::Update(signed) => {
+            let order = trust.look(|it| {
+                let it = &it.membership;
+                signed.verified(&it.authorities(), &it.own().id)
+            });
+            effects.update(order.map_err(|error| error.to_string())?).await?;
+            Ok(Answer::Done)
+        }
+        Request::LastUpdate => Ok(Answer::LastUpdate(effects.last_update()?)),
     }
 }
 

@@ -59,6 +59,12 @@ pub enum AskError {
         /// Its reason.
         why: String,
     },
+    /// It ends the conversation where one that knows updates answers.
+    #[error(
+        "its roost does not know updates: it is too old, or was told to stop; put the system on it by other \
+         means once"
+    )]
+    TooOld,
     /// It is not what it announced.
     #[error("it announced {announced} and calls itself {found}")]
     Other {
@@ -269,10 +275,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Visit<'_, R, W> {
     }
 }
 
-fn unexpected(what: &'static str, answer: &Answer) -> AskError {
+pub(super) fn unexpected(what: &'static str, answer: &Answer) -> AskError {
     let why = match answer {
         Answer::Refused(why) => why.clone(),
-        Answer::Hello(_) | Answer::Done | Answer::Roster(_) => {
+        Answer::Hello(_) | Answer::Done | Answer::Roster(_) | Answer::LastUpdate(_) => {
             "its answer fits no question".to_owned()
         }
     };

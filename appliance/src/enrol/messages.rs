@@ -9,9 +9,13 @@ use tokio::{
     time::timeout,
 };
 
-use crate::trust::{Checked, ROSTER_MAX_BYTES, SignedRoster, fingerprint_of};
+use crate::{
+    model::UpdateView,
+    trust::{Checked, ROSTER_MAX_BYTES, SignedOrder, SignedRoster, fingerprint_of},
+};
 
-/// The version of this conversation.
+/// The version of this conversation. A request that a node does not know ends it there, so what was added
+/// later is asked for only by those who want it, and answered on its own: old and new nodes go on.
 pub(super) const VERSION: u32 = 1;
 
 /// A line is at most this long: a roster, with what JSON adds to it.
@@ -47,6 +51,10 @@ pub enum Request {
     GiveRoster,
     /// Your certificate was seen: the token has done its duty.
     Confirm,
+    /// Run another system. Added later than the ones above.
+    Update(SignedOrder),
+    /// How did your last update go? Added later.
+    LastUpdate,
 }
 
 /// What the other node answers.
@@ -59,6 +67,8 @@ pub enum Answer {
     Done,
     /// To [`Request::GiveRoster`].
     Roster(Option<SignedRoster>),
+    /// To [`Request::LastUpdate`].
+    LastUpdate(Option<UpdateView>),
     /// It was not done: why.
     Refused(String),
 }

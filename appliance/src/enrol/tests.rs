@@ -1,13 +1,17 @@
 //! Both ends of the conversation, over a pipe.
 
+mod errands;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey, rand_core::OsRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 
 use super::{AskError, Asked, Effects, Stage, Visited, answer, ask};
+use crate::model::UpdateView;
 use crate::trust::{
-    Enrolment, LIFETIME_S, Own, Places, Registrar, Role, Seed, Token, TokenId, Trust, fingerprint,
+    Enrolment, LIFETIME_S, Order, Own, Places, Registrar, Role, Seed, Token, TokenId, Trust,
+    fingerprint,
 };
 
 const NOW_S: u64 = 1_790_000_000;
@@ -109,6 +113,14 @@ impl Effects for Board<'_> {
     }
 
     fn told_time(&self, _time_s: u64) {}
+
+    async fn update(&self, _order: Order) -> Result<(), String> {
+        Err("this node is no board".to_owned())
+    }
+
+    fn last_update(&self) -> Result<Option<UpdateView>, String> {
+        Ok(None)
+    }
 
     fn now_s(&self) -> u64 {
         self.now_s

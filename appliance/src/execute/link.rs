@@ -30,7 +30,7 @@ pub const WORKER_COMMAND: &str = "roost peer worker";
 /// What the board is asked to run for the control channel.
 pub const CONTROL_COMMAND: &str = "roost peer control";
 /// What the board is asked to run to talk of trust.
-pub(super) const TRUST_COMMAND: &str = "roost peer trust";
+pub const TRUST_COMMAND: &str = "roost peer trust";
 
 /// Channels kept when nobody uses them.
 const MAX_IDLE: usize = 8;

@@ -17,7 +17,7 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 use nix_compat::nix_daemon::{BuildMode, BuildResult, Field, StderrMessage};
 
-pub use link::{CONTROL_COMMAND, Channel, Link, LinkError, Process, WORKER_COMMAND};
+pub use link::{CONTROL_COMMAND, Channel, Link, LinkError, Process, TRUST_COMMAND, WORKER_COMMAND};
 pub use local::{BuildSettings, LocalNix};
 pub use peer::Peer;
 pub use queries::{Queries, QueryError};

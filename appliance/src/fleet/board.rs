@@ -378,7 +378,7 @@ impl Board {
         view.systems.retain(|system| kind::System::is_valid(system));
         view.emulated.retain(|system| kind::System::is_valid(system));
         view.features.retain(|feature| kind::Feature::is_valid(feature));
-        for text in [&mut view.name, &mut view.paused, &mut view.trouble] {
+        for text in [&mut view.name, &mut view.paused, &mut view.trouble, &mut view.update_note] {
             *text = first_line(text.as_bytes());
         }
         view.slots = view.slots.min(u32::from(Announcement::MAX_SLOTS));

@@ -59,11 +59,13 @@ pub enum MediaError {
     },
     /// The FAT library refused, before anything was changed.
     #[error(
-        "cannot {doing} {SEED_FILE} on {place}: {source}; nothing was changed, and `fsck.vfat` tells whether the volume is damaged"
+        "cannot {doing} {file} on {place}: {source}; nothing was changed, and `fsck.vfat` tells whether the volume is damaged"
     )]
     Fat {
         /// What was tried, such as `write`.
         doing: &'static str,
+        /// On which file of the volume.
+        file: &'static str,
         /// The volume.
         place: String,
         /// Why not.
@@ -80,16 +82,20 @@ pub enum MediaError {
         source: io::Error,
     },
     /// The name is taken by something else.
-    #[error("{SEED_FILE} on {place} is no plain file; remove it")]
+    #[error("{file} on {place} is no plain file; remove it")]
     NotAFile {
+        /// The name.
+        file: &'static str,
         /// The volume or folder.
         place: String,
     },
     /// There is more than any seed has.
     #[error(
-        "{SEED_FILE} for {place} has {size_bytes} bytes, more than the {MAX_SEED_BYTES} that a seed may have; give or leave a smaller one"
+        "{file} for {place} has {size_bytes} bytes, more than the {MAX_SEED_BYTES} that it may have; give or leave a smaller one"
     )]
     TooLarge {
+        /// The file.
+        file: &'static str,
         /// The volume or folder.
         place: String,
         /// How much there is.

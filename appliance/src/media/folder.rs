@@ -79,10 +79,14 @@ fn open(folder: &Path, path: &Path, write: bool) -> Result<Option<(File, u64)>, 
     };
     let metadata = file.metadata().map_err(failed("look at", path))?;
     if !metadata.is_file() {
-        return Err(MediaError::NotAFile { place: place() });
+        return Err(MediaError::NotAFile { file: SEED_FILE, place: place() });
     }
     if metadata.len() > MAX_SEED_BYTES as u64 {
-        return Err(MediaError::TooLarge { place: place(), size_bytes: metadata.len() });
+        return Err(MediaError::TooLarge {
+            file: SEED_FILE,
+            place: place(),
+            size_bytes: metadata.len(),
+        });
     }
     Ok(Some((file, metadata.len())))
 }

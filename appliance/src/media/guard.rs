@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Runs what calls the library; a panic becomes an error. What the library held is not used again.
-pub(super) fn guarded<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         Err(io::Error::new(io::ErrorKind::InvalidData, text(panic.as_ref())))
     })

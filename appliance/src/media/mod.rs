@@ -8,16 +8,20 @@ mod error;
 mod folder;
 mod guard;
 mod in_use;
+mod opened;
 mod seed;
 mod table;
 mod volume;
 mod window;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::MediaError;
-pub use in_use::refuse_mounted;
+pub use in_use::{Kernel, Use, refuse_mounted};
+pub use opened::OpenedDisk;
+
+pub(crate) use guard::guarded;
 
 pub use crate::names::{SEED_FILE, SEED_LABEL};
 
@@ -42,12 +46,34 @@ use window::{Medium, Window};
 /// What a seed has at most, in bytes.
 pub const MAX_SEED_BYTES: usize = 64 << 10;
 
-/// What images are packed with: a file's first bytes, the format, and what unpacks it.
-const PACKED: [(&[u8], &str, &str); 3] = [
-    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd", "unzstd"),
-    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz", "unxz"),
-    (&[0x1f, 0x8b], "gzip", "gunzip"),
+/// What an image is packed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    /// A file's first bytes.
+    magic: &'static [u8],
+    /// The format, such as `zstd`.
+    pub format: &'static str,
+    /// What unpacks it.
+    pub command: &'static str,
+}
+
+/// The format that images of boards come in (RFC 8878, section 3.1.1).
+pub const ZSTD: Packing =
+    Packing { magic: &[0x28, 0xb5, 0x2f, 0xfd], format: "zstd", command: "unzstd" };
+
+const PACKED: [Packing; 3] = [
+    ZSTD,
+    Packing { magic: &[0xfd, b'7', b'z', b'X', b'Z', 0], format: "xz", command: "unxz" },
+    Packing { magic: &[0x1f, 0x8b], format: "gzip", command: "gunzip" },
 ];
+
+impl Packing {
+    /// What a file with these first bytes is packed with, if it is; eight bytes are enough.
+    #[must_use]
+    pub fn of(start: &[u8]) -> Option<Self> {
+        PACKED.into_iter().find(|packing| start.starts_with(packing.magic))
+    }
+}
 
 /// Where the seed of an image, a device or a folder is.
 #[derive(Debug)]
@@ -83,7 +109,7 @@ impl SeedPlace {
         };
         let place = Self { path: path.to_owned(), kind };
         if kind != Kind::Folder {
-            place.find(&mut place.open_disk(false)?)?;
+            find(&mut place.open_disk(false)?, &place.path)?;
         }
         Ok(place)
     }
@@ -96,7 +122,9 @@ impl SeedPlace {
     pub fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>, MediaError> {
         match self.kind {
             Kind::Folder => folder::read(&self.path),
-            Kind::Image | Kind::Device => self.volume(&mut self.open_disk(false)?)?.read(),
+            Kind::Image | Kind::Device => {
+                volume_of(&mut self.open_disk(false)?, &self.path)?.read()
+            }
         }
     }
 
@@ -107,16 +135,12 @@ impl SeedPlace {
     ///
     /// [`MediaError`]. If the volume is full or damaged, nothing has been changed.
     pub fn write(&self, seed: &[u8]) -> Result<(), MediaError> {
-        if seed.len() > MAX_SEED_BYTES {
-            let (place, size_bytes) = (self.to_string(), seed.len() as u64);
-            return Err(MediaError::TooLarge { place, size_bytes });
-        }
-        if !is_seed(seed) {
-            return Err(MediaError::NotASeed);
-        }
+        check_seed(seed, &self.path)?;
         match self.kind {
             Kind::Folder => folder::write(&self.path, seed),
-            Kind::Image | Kind::Device => self.volume(&mut self.open_disk(true)?)?.write(seed),
+            Kind::Image | Kind::Device => {
+                volume_of(&mut self.open_disk(true)?, &self.path)?.write(seed)
+            }
         }
     }
 
@@ -129,7 +153,9 @@ impl SeedPlace {
     pub fn erase(&self) -> Result<(), MediaError> {
         match self.kind {
             Kind::Folder => folder::erase(&self.path),
-            Kind::Image | Kind::Device => self.volume(&mut self.open_disk(true)?)?.erase(),
+            Kind::Image | Kind::Device => {
+                volume_of(&mut self.open_disk(true)?, &self.path)?.erase()
+            }
         }
     }
 
@@ -158,27 +184,6 @@ impl SeedPlace {
         }
         failed("open", &self.path)(error)
     }
-
-    fn volume<'m>(&self, disk: &'m mut dyn Medium) -> Result<SeedVolume<'m>, MediaError> {
-        let part = self.find(disk)?;
-        let window = Window::new(disk, part.offset, part.len);
-        Ok(SeedVolume::new(window, format!("{part} of {}", self.path.display())))
-    }
-
-    fn find(&self, disk: &mut dyn Medium) -> Result<Part, MediaError> {
-        let path = self.path.clone();
-        let found = match volume::look(disk) {
-            Ok(found) => found,
-            Err(source) => return Err(MediaError::Table { path, source }),
-        };
-        let listed = found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let mut matching = found.into_iter().filter(volume::Found::is_for_seeds);
-        match (matching.next(), matching.next()) {
-            (Some(found), None) => Ok(found.part),
-            (Some(_), Some(_)) => Err(MediaError::SeveralVolumes { path, found: listed }),
-            (None, _) => Err(MediaError::NoVolume { path, found: listed }),
-        }
-    }
 }
 
 impl fmt::Display for SeedPlace {
@@ -202,12 +207,43 @@ fn refuse_packed(file: &mut File, path: &Path) -> Result<(), MediaError> {
     let mut start = Vec::new();
     let read = file.by_ref().take(8).read_to_end(&mut start).and_then(|_| file.rewind());
     read.map_err(failed("read", path))?;
-    match PACKED.iter().find(|(magic, ..)| start.starts_with(magic)) {
-        Some((_, format, command)) => {
+    match Packing::of(&start) {
+        Some(Packing { format, command, .. }) => {
             Err(MediaError::Packed { path: path.to_owned(), format, command })
         }
         None => Ok(()),
     }
+}
+
+/// The volume for seeds on a disk that messages call by this path.
+fn volume_of<'m>(disk: &'m mut dyn Medium, path: &Path) -> Result<SeedVolume<'m>, MediaError> {
+    let part = find(disk, path)?;
+    let window = Window::new(disk, part.offset, part.len);
+    Ok(SeedVolume::new(window, format!("{part} of {}", path.display())))
+}
+
+fn find(disk: &mut dyn Medium, path: &Path) -> Result<Part, MediaError> {
+    let path = path.to_owned();
+    let found = match volume::look(disk) {
+        Ok(found) => found,
+        Err(source) => return Err(MediaError::Table { path, source }),
+    };
+    let listed = found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut matching = found.into_iter().filter(volume::Found::is_for_seeds);
+    match (matching.next(), matching.next()) {
+        (Some(found), None) => Ok(found.part),
+        (Some(_), Some(_)) => Err(MediaError::SeveralVolumes { path, found: listed }),
+        (None, _) => Err(MediaError::NoVolume { path, found: listed }),
+    }
+}
+
+/// Refuses what would read as no seed, or not at all.
+fn check_seed(seed: &[u8], place: &Path) -> Result<(), MediaError> {
+    if seed.len() > MAX_SEED_BYTES {
+        let (place, size_bytes) = (place.display().to_string(), seed.len() as u64);
+        return Err(MediaError::TooLarge { file: SEED_FILE, place, size_bytes });
+    }
+    if is_seed(seed) { Ok(()) } else { Err(MediaError::NotASeed) }
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MediaError {

@@ -35,17 +35,26 @@ impl<'m> SeedVolume<'m> {
     }
 
     pub(super) fn read(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, MediaError> {
-        let Some(size) = self.size("read", SEED_FILE)? else { return Ok(None) };
-        let content = self.content(size).map_err(|source| self.failed("read", source))?;
-        Ok(Some(content).filter(|content| is_seed(content)))
+        Ok(self.read_file(SEED_FILE)?.filter(|content| is_seed(content)))
+    }
+
+    /// The content of a file in the root directory, if it is there.
+    pub(super) fn read_file(
+        &mut self,
+        file: &'static str,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, MediaError> {
+        let Some(size) = self.size("read", file, file)? else { return Ok(None) };
+        let content =
+            self.content(file, size).map_err(|source| self.failed("read", file, source))?;
+        Ok(Some(content))
     }
 
     pub(super) fn write(mut self, seed: &[u8]) -> Result<(), MediaError> {
         self.plan_erasing("write")?;
-        self.plan_writing(seed).map_err(|source| self.failed("write", source))?;
+        self.plan_writing(seed).map_err(|source| self.failed("write", SEED_FILE, source))?;
         if self.read()?.is_none_or(|found| *found != seed) {
             let source = io::Error::other("it does not read back");
-            return Err(self.failed("write", source));
+            return Err(self.failed("write", SEED_FILE, source));
         }
         self.commit()
     }
@@ -55,25 +64,30 @@ impl<'m> SeedVolume<'m> {
         self.commit()
     }
 
-    /// The size of a file in bytes, if it is there.
-    fn size(&mut self, doing: &'static str, name: &str) -> Result<Option<u64>, MediaError> {
+    /// The size of a file in bytes, if it is there; `file` is what messages call it.
+    fn size(
+        &mut self,
+        doing: &'static str,
+        file: &'static str,
+        name: &str,
+    ) -> Result<Option<u64>, MediaError> {
         let found = with_fat(&mut self.window, |volume| {
             let entry = entry(&volume.root_dir(), name)?;
             Ok(entry.map(|entry| (entry.is_file(), entry.len())))
         });
-        match found.map_err(|source| self.failed(doing, source))? {
-            Some((false, _)) => Err(MediaError::NotAFile { place: self.place.clone() }),
+        match found.map_err(|source| self.failed(doing, file, source))? {
+            Some((false, _)) => Err(MediaError::NotAFile { file, place: self.place.clone() }),
             Some((true, size_bytes)) if size_bytes > MAX_SEED_BYTES as u64 => {
-                Err(MediaError::TooLarge { place: self.place.clone(), size_bytes })
+                Err(MediaError::TooLarge { file, place: self.place.clone(), size_bytes })
             }
             found => Ok(found.map(|(_, size)| size)),
         }
     }
 
-    fn content(&mut self, size: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    fn content(&mut self, file: &str, size: u64) -> io::Result<Zeroizing<Vec<u8>>> {
         with_fat(&mut self.window, |volume| {
             let mut content = Zeroizing::new(vec![0; size as usize]);
-            volume.root_dir().open_file(SEED_FILE)?.read_exact(&mut content)?;
+            volume.root_dir().open_file(file)?.read_exact(&mut content)?;
             Ok(content)
         })
     }
@@ -81,8 +95,9 @@ impl<'m> SeedVolume<'m> {
     /// Plans to erase the seed, and one that was never finished.
     fn plan_erasing(&mut self, doing: &'static str) -> Result<(), MediaError> {
         for name in [SEED_FILE, &unfinished()] {
-            if let Some(size) = self.size(doing, name)? {
-                self.plan_erasing_of(name, size).map_err(|source| self.failed(doing, source))?;
+            if let Some(size) = self.size(doing, SEED_FILE, name)? {
+                self.plan_erasing_of(name, size)
+                    .map_err(|source| self.failed(doing, SEED_FILE, source))?;
             }
         }
         Ok(())
@@ -133,8 +148,8 @@ impl<'m> SeedVolume<'m> {
         window.commit().map_err(|source| MediaError::Medium { place, source })
     }
 
-    fn failed(&self, doing: &'static str, source: io::Error) -> MediaError {
-        MediaError::Fat { doing, place: self.place.clone(), source }
+    fn failed(&self, doing: &'static str, file: &'static str, source: io::Error) -> MediaError {
+        MediaError::Fat { doing, file, place: self.place.clone(), source }
     }
 }
 

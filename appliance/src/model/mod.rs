@@ -4,6 +4,7 @@
 
 mod builds;
 mod job;
+mod update;
 mod view;
 mod words;
 
@@ -12,5 +13,6 @@ pub use job::{
     Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site,
     realised_paths,
 };
+pub use update::{UpdatePhase, UpdateView};
 pub use view::{BoardView, Change, ControlRequest, JobView, NodeView, Reach, Standing, Why};
 pub use words::first_line;

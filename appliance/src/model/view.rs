@@ -51,6 +51,11 @@ pub struct NodeView {
     pub enrolment_note: String,
     /// The number of the fleet's roster that it has.
     pub roster: u64,
+    /// Whether a node of its fleet has connected to it since its daemon was started.
+    pub contacted: bool,
+    /// What people should know of its last update, in a line: that it did not end well, or goes on; else
+    /// empty.
+    pub update_note: String,
 }
 
 /// Whether a node begins jobs; what is worse comes first.

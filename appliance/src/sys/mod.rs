@@ -1,10 +1,16 @@
 //! What the system does for unsafe code alone. There is no other in the program; each use says here
 //! why it is right, and what is offered is safe.
 
-use std::{fs, io};
+use std::{
+    fs::{self, File},
+    io,
+};
 
 use board_support::cpu::hwprobe::Pair;
-use rustix::mm::{Advice, madvise};
+use rustix::{
+    ioctl,
+    mm::{Advice, madvise},
+};
 
 /// Gives back the memory of everything that was mapped from files and not written to, most of it
 /// the program's own text. What is needed again is read from its file again.
@@ -23,6 +29,19 @@ pub(crate) fn give_back_unwritten() {
             return;
         }
     }
+}
+
+/// Has the kernel read the partition table of a block device anew (BLKRRPART of `linux/fs.h`).
+///
+/// # Errors
+/// The device has no partitions for the kernel, or one is in use.
+pub(crate) fn reread_partition_table(device: &File) -> io::Result<()> {
+    const BLKRRPART: ioctl::Opcode = ioctl::opcode::none(0x12, 95);
+    // SAFETY: the request has this number and takes no argument, so it reads and writes no memory of
+    // this process.
+    #[expect(unsafe_code, reason = "no crate has a safe form of it")]
+    let done = unsafe { ioctl::ioctl(device, ioctl::NoArg::<BLKRRPART>::new()) };
+    Ok(done?)
 }
 
 /// Start and length of the mappings of files in which nothing was written, by `/proc/self/smaps`. What

@@ -13,7 +13,9 @@ use ssh_key::{
 use super::{
     TrustError,
     certificate::{LIFETIME_S, Purpose},
-    fingerprint, private_folder,
+    fingerprint,
+    order::{Order, SignedOrder},
+    private_folder,
     roster::{Roster, SignedRoster},
     write_atomically,
 };
@@ -131,6 +133,19 @@ impl Authority {
     /// [`TrustError::Key`].
     pub fn sign_with(&self, other: &Self, roster: &Roster) -> Result<SignedRoster, TrustError> {
         SignedRoster::new(roster, &[&self.0, &other.0])
+    }
+
+    /// Signs an order, by an earlier key of the fleet, too, if there is one.
+    ///
+    /// # Errors
+    /// [`TrustError::Key`].
+    pub fn sign_order(
+        &self,
+        other: Option<&Self>,
+        order: &Order,
+    ) -> Result<SignedOrder, TrustError> {
+        let keys: Vec<_> = [Some(self), other].into_iter().flatten().map(|it| &it.0).collect();
+        SignedOrder::new(order, &keys)
     }
 }
 

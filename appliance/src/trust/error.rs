@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{certificate::BadCertificate, roster::BadRoster, token::NoRandomness, tokens::Refusal};
+use super::{
+    certificate::BadCertificate, order::BadOrder, roster::BadRoster, token::NoRandomness,
+    tokens::Refusal,
+};
 
 /// What can go wrong with keys, certificates, tokens and the roster.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,9 @@ pub enum TrustError {
     /// A roster is not to be believed.
     #[error(transparent)]
     Roster(#[from] BadRoster),
+    /// An order to update is not to be followed.
+    #[error(transparent)]
+    Order(#[from] BadOrder),
     /// Tokens are bounded.
     #[error(
         "there are {max} tokens already, the most there can be; `roost fleet list --tokens` shows them, and unused ones end by themselves"

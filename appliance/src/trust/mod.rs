@@ -3,7 +3,8 @@
 //! A fleet is those who trust one SSH certificate authority, the fleet's key. The machine that holds it
 //! ([`Registrar`]) gives each node certificates; every node keeps them, and what it knows of the fleet,
 //! in its [`Membership`]. A board that is new shows with a one-time [`Token`] that it was given a
-//! [`Seed`] by that machine. The [`Roster`] says who belongs to the fleet and who no longer does.
+//! [`Seed`] by that machine. The [`Roster`] says who belongs to the fleet and who no longer does. An [`Order`] has a board run another
+//! system.
 //!
 //! What a board announces is a hint; [`Verdict`] says what it has to prove. [`SshFiles`] ties all that
 //! into an `ssh_config` for each board, so that `ssh` accepts what was meant and nothing else.
@@ -17,11 +18,13 @@ mod error;
 mod invitation;
 mod judge;
 mod membership;
+mod order;
 mod registrar;
 mod roster;
 mod secret;
 mod seed;
 mod shared;
+mod signature;
 mod ssh_files;
 mod token;
 mod tokens;
@@ -37,6 +40,7 @@ pub use error::TrustError;
 pub use invitation::{BadInvitation, BadRequest, Invitation, JoinRequest};
 pub use judge::{Verdict, judge};
 pub use membership::{Enrolment, Membership, Own};
+pub use order::{BadOrder, Order, SignedOrder};
 pub use registrar::{Certificates, Registrar};
 pub use roster::{
     BadRoster, MAX_BYTES as ROSTER_MAX_BYTES, Member, Revoked, Role, Roster, SignedRoster,

@@ -14,6 +14,7 @@ use super::{
     certificate::Purpose,
     invitation::{Invitation, JoinRequest},
     membership::Membership,
+    order::{Order, SignedOrder},
     roster::{BadRoster, Member, Role, Roster, SignedRoster},
     tokens::{Holder, Tokens, remove},
     write_atomically,
@@ -166,6 +167,14 @@ impl Registrar {
             self.save_approved()?;
         }
         Ok(())
+    }
+
+    /// Signs an order to a board. While the key is being replaced both sign: the board may know one.
+    ///
+    /// # Errors
+    /// [`TrustError::Key`].
+    pub fn order(&self, order: &Order) -> Result<SignedOrder, TrustError> {
+        self.authority.sign_order(self.previous.as_ref(), order)
     }
 
     /// Certificates for a node.

@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use ssh_key::{PrivateKey, PublicKey};
 
-use super::{Fingerprint, TrustError, certificate, fingerprint};
+use super::{
+    Fingerprint, TrustError, fingerprint,
+    signature::{MAX_SIGNATURES, is_signed, sign},
+};
 
 /// The longest roster that is read: about 2000 nodes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -260,12 +263,8 @@ impl SignedRoster {
         if text.len() > MAX_BYTES {
             return Err(BadRoster::Full.into());
         }
-        let sign = |key: &&PrivateKey| {
-            let signature = key.sign(NAMESPACE, HashAlg::Sha512, text.as_bytes())?;
-            signature.to_pem(LineEnding::LF)
-        };
-        let signatures = keys.iter().map(sign).collect::<Result<_, _>>();
-        let signatures = signatures.map_err(TrustError::key("sign the roster"))?;
+        let signatures =
+            sign(NAMESPACE, &text, keys).map_err(TrustError::key("sign the roster"))?;
         Ok(Self { roster: text, signatures })
     }
 
@@ -282,21 +281,10 @@ impl SignedRoster {
     /// # Errors
     /// [`BadRoster`].
     pub fn verified(&self, authorities: &[PublicKey]) -> Result<Roster, BadRoster> {
-        let signed = |signature: &String| {
-            // A signature is short; what is long is none.
-            if signature.len() > certificate::MAX_BYTES {
-                return false;
-            }
-            let Ok(signature) = SshSig::from_pem(signature) else { return false };
-            let trusted = |key: &&PublicKey| key.key_data() == signature.public_key();
-            authorities.iter().find(trusted).is_some_and(|key| {
-                key.verify(NAMESPACE, self.roster.as_bytes(), &signature).is_ok()
-            })
-        };
-        if self.roster.len() > MAX_BYTES || self.signatures.len() > 8 {
+        if self.roster.len() > MAX_BYTES || self.signatures.len() > MAX_SIGNATURES {
             return Err(BadRoster::Format("it is too long".to_owned()));
         }
-        if !self.signatures.iter().any(signed) {
+        if !is_signed(NAMESPACE, &self.roster, &self.signatures, authorities) {
             return Err(BadRoster::Signature);
         }
         let roster: Roster = serde_json::from_str(&self.roster)

@@ -4,17 +4,20 @@
 #
 # A host that runs programs of other architectures has a user namespace, too: the kernel keeps
 # binfmt_misc's entries apart for each (since Linux 6.7), so the machine's own stay as they are.
+#
+# A host whose init is systemd has a cgroup of its own, which is all that it sees of the hierarchy, and
+# may change nothing of the kernel that is not its own: /proc/sys is read-only.
 set -eu
 stage=$1
 shift
-name=$1 size_mib=$2 root=$3 disk=$4 mnt=$5 how=$6 architectures=$7
+name=$1 size_mib=$2 root=$3 disk=$4 mnt=$5 how=$6 architectures=$7 cgroup=$8
 
 # Goes on with another stage, by a command that runs a command.
 next() {
   stage=$1
   shift
   exec "$@" -- /bin/sh -c "$LAB_BOOT" lab-boot \
-    "$stage" "$name" "$size_mib" "$root" "$disk" "$mnt" "$how" "$architectures"
+    "$stage" "$name" "$size_mib" "$root" "$disk" "$mnt" "$how" "$architectures" "$cgroup"
 }
 
 # Still in the LAN's namespaces: a disk in memory is mounted here, to outlive the host's power.
@@ -43,6 +46,11 @@ devices() {
   mount -t sysfs -o ro sysfs "$mnt/sys"
 
   set -- unshare --mount --net --pid --uts --ipc --fork --kill-child
+  if [ -n "$cgroup" ]; then
+    mkdir -p "$cgroup"
+    echo 0 >"$cgroup/cgroup.procs"
+    set -- "$@" --cgroup
+  fi
   if [ -n "$how" ]; then
     make_user_namespace
     set -- nsenter --user=/proc/self/fd/8 "$@"
@@ -103,6 +111,13 @@ host() {
       umount -l /run/lab/binfmt
       ;;
   esac
+  if [ -n "$cgroup" ]; then
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+    mount --bind /proc/sys /proc/sys
+    mount -o remount,bind,ro /proc/sys
+    echo "$pid"
+    exec /usr/bin/env -i container=lab /usr/lib/systemd/systemd </dev/null >/dev/null 2>&1
+  fi
   echo "$pid"
   exec /usr/bin/tini -s -- /usr/bin/sleep infinity </dev/null >/dev/null 2>&1
 }

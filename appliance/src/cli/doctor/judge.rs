@@ -25,7 +25,7 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
     }
     findings.extend([nix_daemon(facts), daemon(facts), fleet(facts)]);
     if config.board.enable {
-        findings.extend([offers(facts, &config), user(facts), sshd(facts)]);
+        findings.extend([offers(facts, &config), user(facts), sshd(facts), update(facts)]);
     }
     if config.workstation.enable {
         findings.extend([builders(facts), bash(facts)]);
@@ -289,6 +289,21 @@ fn fleet(facts: &Facts) -> Finding {
                 .fix(node.enrolment_note.clone())
         }
         _ => finding(check, Verdict::Warning, "in no fleet").fix(node.enrolment_note.clone()),
+    }
+}
+
+/// How this board's last update went.
+fn update(facts: &Facts) -> Finding {
+    let check = "update";
+    match &facts.daemon {
+        Err(_) => finding(check, Verdict::Skipped, "the daemon knows, and does not answer"),
+        Ok(node) if node.update_note.is_empty() => {
+            finding(check, Verdict::Ok, "nothing is left to do of an update")
+        }
+        Ok(node) => finding(check, Verdict::Warning, node.update_note.clone()).fix(
+            "on the workstation, `roost update BOARD` tells more, and `roost update BOARD SYSTEM` tries \
+             another system",
+        ),
     }
 }
 

@@ -111,7 +111,7 @@ fn nothing_is_wrong_with_a_healthy_machine() {
     let findings = judge(&healthy());
     let wrong: Vec<_> = findings.iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(findings.len(), 16);
+    assert_eq!(findings.len(), 17);
 }
 
 #[test]
@@ -282,4 +282,16 @@ fn a_node_that_is_in_no_fleet_or_not_yet_is_told_what_to_do() {
         let fleet = findings.iter().find(|finding| finding.check == "fleet").unwrap();
         assert_eq!((fleet.verdict, fleet.fix.as_str()), (verdict, "Do this."), "{enrolment}");
     }
+}
+
+#[test]
+fn an_update_that_was_rolled_back_is_a_warning_with_what_to_do() {
+    let mut facts = healthy();
+    facts.daemon = facts
+        .daemon
+        .map(|node| NodeView { update_note: "its last update was rolled back: x".into(), ..node });
+    let findings = judge(&facts);
+    let update = findings.iter().find(|finding| finding.check == "update").unwrap();
+    assert_eq!(update.verdict, Verdict::Warning);
+    assert!(update.found.contains("rolled back") && update.fix.contains("roost update"));
 }

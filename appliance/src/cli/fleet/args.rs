@@ -166,6 +166,20 @@ pub struct Token {
 pub struct Seed {
     /// A disk image, a device such as a card, or the folder where its volume is mounted.
     pub target: PathBuf,
+    /// Where it comes from.
+    #[command(flatten)]
+    pub source: Source,
+    /// Write it in the place of the one that is there.
+    #[arg(long)]
+    pub replace: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Where a seed comes from: it is made, or there is one.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
     /// What the seed says.
     #[command(flatten)]
     pub content: Content,
@@ -177,12 +191,6 @@ pub struct Seed {
         "valid", "for_board", "hostname", "wifi", "console_key", "no_token",
     ])]
     pub from: Option<PathBuf>,
-    /// Write it in the place of the one that is there.
-    #[arg(long)]
-    pub replace: bool,
-    /// How to print.
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// What a seed says beside the fleet.

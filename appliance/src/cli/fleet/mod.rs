@@ -21,7 +21,7 @@ use std::{
 use zeroize::Zeroizing;
 
 pub(super) use first_boot_command::first_boot;
-pub(super) use seed::write as seed;
+pub(super) use seed::{Draft, Issued, how_long, maker, what_next, write as seed};
 
 use super::{error::CommandError, now_s};
 use crate::{
@@ -36,25 +36,27 @@ use args::Fleet;
 type Done = Result<(), CommandError>;
 
 /// Where a command acts.
-struct Here {
-    trust: Trust,
+pub(super) struct Here {
+    pub(super) trust: Trust,
     role: Role,
-    now_s: u64,
+    pub(super) now_s: u64,
+    /// What tells the time when a seed is made, which can be a while later.
+    clock: fn() -> u64,
     /// Asks whoever sits at the terminal; the second text is what a program is to do instead.
     confirm: fn(&str, &str) -> Done,
 }
 
 impl Here {
     /// This machine.
-    fn open() -> Result<Self, CommandError> {
+    pub(super) fn open() -> Result<Self, CommandError> {
         must_be_root()?;
         let config = Config::load_or_default(Path::new(names::CONFIG_FILE))?;
         let trust = daemon::open_trust(&config).map_err(CommandError::Node)?;
-        Ok(Self { trust, role: daemon::role(&config), now_s: now_s(), confirm })
+        Ok(Self { trust, role: daemon::role(&config), now_s: now_s(), clock: now_s, confirm })
     }
 
     /// Changes something that takes the fleet's key.
-    fn with_key<T>(
+    pub(super) fn with_key<T>(
         &self,
         change: impl FnOnce(&mut Membership, &mut Registrar) -> Result<T, TrustError>,
     ) -> Result<T, CommandError> {
@@ -67,7 +69,7 @@ impl Here {
     }
 }
 
-fn must_be_root() -> Done {
+pub(super) fn must_be_root() -> Done {
     match rustix::process::geteuid().is_root() {
         true => Ok(()),
         false => Err(CommandError::NotRoot),
@@ -121,7 +123,7 @@ fn read_text(path: &Path) -> Result<Zeroizing<String>, CommandError> {
 }
 
 /// Asks at the terminal, if there is one.
-fn confirm(question: &str, otherwise: &str) -> Done {
+pub(super) fn confirm(question: &str, otherwise: &str) -> Done {
     let (stdin, mut stderr) = (io::stdin(), io::stderr());
     if !stdin.is_terminal() || !stderr.is_terminal() {
         return Err(CommandError::Refused(otherwise.to_owned()));

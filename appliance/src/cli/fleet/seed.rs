@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     super::{commands::print_json, error::CommandError},
     Done, Here,
-    args::{Content, Seed as SeedArgs, Token as TokenArgs},
+    args::{Content, Seed as SeedArgs, Source, Token as TokenArgs},
     moment, read_text,
 };
 use crate::{
@@ -22,7 +22,18 @@ use crate::{
 /// A seed, and the token that was made for it.
 struct Made {
     text: Zeroizing<String>,
-    token: Option<(TokenId, u64)>,
+    token: Option<Issued>,
+}
+
+/// A token by its id, and when it ends, in seconds since 1970.
+pub(in crate::cli) type Issued = (TokenId, u64);
+
+/// A seed in which nothing is wrong, and which has no token yet.
+pub(in crate::cli) enum Draft<'h> {
+    /// To be made here; for so many seconds and for one kind of board if there is to be a token.
+    New { here: &'h Here, seed: Box<Seed>, token: Option<(u64, Option<String>)> },
+    /// One that was made elsewhere.
+    Given(Zeroizing<String>),
 }
 
 /// `roost fleet token`, as JSON.
@@ -50,7 +61,7 @@ pub(super) fn token(
     if let Some(id) = &args.withdraw {
         return withdraw(here, id, out);
     }
-    let made = make(here, &args.content, true)?;
+    let made = Draft::new(here, &args.content, true)?.make()?;
     let printed = print(&made, args.output.json, out).and_then(|()| Ok(out.flush()?));
     if let (Err(_), Some((id, _))) = (&printed, made.token) {
         // Nobody has it.
@@ -98,31 +109,77 @@ fn withdraw(here: &Here, text: &str, out: &mut impl Write) -> Done {
     Ok(())
 }
 
-/// Makes a seed. What can be wrong with it is found before there is a token.
-fn make(here: &Here, content: &Content, with_token: bool) -> Result<Made, CommandError> {
-    let wifi = match (&content.wifi, &content.wifi_passphrase_file) {
-        (Some(ssid), Some(file)) => {
-            Some(Wifi { ssid: ssid.clone(), passphrase: passphrase(file)? })
+impl<'h> Draft<'h> {
+    /// Finds out what can be wrong with a seed before there is a token for it.
+    pub(in crate::cli) fn of(
+        here: Option<&'h Here>,
+        source: &Source,
+    ) -> Result<Self, CommandError> {
+        match here {
+            Some(here) => Self::new(here, &source.content, !source.no_token),
+            None => {
+                let text = read_text(source.from.as_deref().unwrap_or(Path::new("-")))?;
+                Seed::parse(text.as_bytes())?;
+                Ok(Self::Given(text))
+            }
         }
-        _ => None,
-    };
-    let console_key = content.console_key.as_deref().map(console_key).transpose()?;
-    let hostname = content.hostname.clone();
-    let now_s = here.now_s;
-    let authority = here.with_key(|_, registrar| Ok(registrar.authority()))?;
-    let mut seed = Seed::new(authority, None, now_s);
-    (seed.hostname, seed.console_key, seed.wifi) = (hostname, console_key, wifi);
-    seed.checked().map_err(|bad| CommandError::Refused(bad.why().to_owned()))?;
-    if !with_token {
-        return Ok(Made { text: seed.to_toml()?, token: None });
     }
-    let valid_s = content.valid.as_secs();
-    let token = here.with_key(|_, registrar| {
-        registrar.tokens.issue(valid_s, content.for_board.clone(), now_s)
-    })?;
-    let id = token.key().id();
-    let text = seed.with_token(&token).to_toml()?;
-    Ok(Made { text, token: Some((id, now_s.saturating_add(valid_s))) })
+
+    fn new(here: &'h Here, content: &Content, with_token: bool) -> Result<Self, CommandError> {
+        let wifi = match (&content.wifi, &content.wifi_passphrase_file) {
+            (Some(ssid), Some(file)) => {
+                Some(Wifi { ssid: ssid.clone(), passphrase: passphrase(file)? })
+            }
+            _ => None,
+        };
+        let console_key = content.console_key.as_deref().map(console_key).transpose()?;
+        let hostname = content.hostname.clone();
+        let authority = here.with_key(|_, registrar| Ok(registrar.authority()))?;
+        let mut seed = Seed::new(authority, None, here.now_s);
+        (seed.hostname, seed.console_key, seed.wifi) = (hostname, console_key, wifi);
+        seed.checked().map_err(|bad| CommandError::Refused(bad.why().to_owned()))?;
+        let token = with_token.then(|| (content.valid.as_secs(), content.for_board.clone()));
+        Ok(Self::New { here, seed: Box::new(seed), token })
+    }
+
+    fn make(self) -> Result<Made, CommandError> {
+        let (here, mut seed, token) = match self {
+            Self::Given(text) => return Ok(Made { text, token: None }),
+            Self::New { here, seed, token } => (here, seed, token),
+        };
+        // Writing an image took its time.
+        let now_s = (here.clock)();
+        seed.made_s = now_s;
+        let Some((valid_s, for_board)) = token else {
+            return Ok(Made { text: seed.to_toml()?, token: None });
+        };
+        let token =
+            here.with_key(|_, registrar| registrar.tokens.issue(valid_s, for_board, now_s))?;
+        let id = token.key().id();
+        let text = (*seed).with_token(&token).to_toml()?;
+        Ok(Made { text, token: Some((id, now_s.saturating_add(valid_s))) })
+    }
+
+    /// Makes the seed and has it written; takes its token back if that fails.
+    pub(in crate::cli) fn put(
+        self,
+        write: impl FnOnce(&[u8]) -> Done,
+    ) -> Result<Option<Issued>, CommandError> {
+        let here = match &self {
+            Self::New { here, .. } => Some(*here),
+            Self::Given(_) => None,
+        };
+        let made = self.make()?;
+        let Err(failed) = write(made.text.as_bytes()) else { return Ok(made.token) };
+        if let (Some(here), Some((id, _))) = (here, made.token) {
+            let withdrawn = here.with_key(|_, registrar| registrar.tokens.withdraw(id));
+            if let Err(kept) = withdrawn {
+                let why = format!("{failed}; and its token {id} could not be taken back: {kept}");
+                return Err(CommandError::Refused(why));
+            }
+        }
+        Err(failed)
+    }
 }
 
 /// The file's text without the line end that editors leave.
@@ -147,13 +204,17 @@ pub(super) fn console_key(file: &Path) -> Result<PublicKey, CommandError> {
     })
 }
 
+/// This machine if a seed is to be made, for which it needs the fleet's key.
+pub(in crate::cli) fn maker(source: &Source) -> Result<Option<Here>, CommandError> {
+    match source.from {
+        Some(_) => Ok(None),
+        None => Here::open().map(Some),
+    }
+}
+
 /// `roost seed`.
 pub(in crate::cli) fn write(args: &SeedArgs, out: &mut impl Write) -> Done {
-    let here = match args.from {
-        Some(_) => None,
-        None => Some(Here::open()?),
-    };
-    write_with(here.as_ref(), args, out)
+    write_with(maker(&args.source)?.as_ref(), args, out)
 }
 
 pub(super) fn write_with(here: Option<&Here>, args: &SeedArgs, out: &mut impl Write) -> Done {
@@ -165,46 +226,39 @@ pub(super) fn write_with(here: Option<&Here>, args: &SeedArgs, out: &mut impl Wr
             target.display()
         )));
     }
-    let made = match (here, &args.from) {
-        (Some(here), _) => make(here, &args.content, !args.no_token)?,
-        (None, from) => {
-            let text = read_text(from.as_deref().unwrap_or(Path::new("-")))?;
-            Seed::parse(text.as_bytes())?;
-            Made { text, token: None }
-        }
-    };
-    if let Err(failed) = place.write(made.text.as_bytes()) {
-        if let (Some(here), Some((id, _))) = (here, made.token) {
-            let withdrawn = here.with_key(|_, registrar| registrar.tokens.withdraw(id));
-            if let Err(kept) = withdrawn {
-                let why = format!("{failed}; and its token {id} could not be taken back: {kept}");
-                return Err(CommandError::Refused(why));
-            }
-        }
-        return Err(failed.into());
-    }
-    let token = made.token.map(|(id, _)| id.to_string());
-    let expires_s = made.token.map(|(_, expires_s)| expires_s);
+    let draft = Draft::of(here, &args.source)?;
+    let issued = draft.put(|seed| Ok(place.write(seed)?))?;
     if args.output.json {
+        let token = issued.map(|(id, _)| id.to_string());
+        let expires_s = issued.map(|(_, expires_s)| expires_s);
         return print_json(&Written { target, token, expires_s }, out);
     }
-    let target = target.display();
-    let next = match (made.token, args.no_token) {
-        (Some((id, expires_s)), _) => format!(
-            "Its token {id} lets in one board, until {}. Start the board with it on this network: it \
-             enrols by itself, and `roost status` shows it.",
-            moment(expires_s)
+    let next = what_next(issued, &args.source);
+    Ok(writeln!(out, "Wrote the seed to {}.\n{next}", target.display())?)
+}
+
+/// How long a token is good for.
+pub(in crate::cli) fn how_long((id, expires_s): Issued) -> String {
+    format!("Its token {id} lets in one board, until {}.", moment(expires_s))
+}
+
+/// What becomes of a board with the seed.
+pub(in crate::cli) fn what_next(issued: Option<Issued>, source: &Source) -> String {
+    match (issued, source.no_token) {
+        (Some(issued), _) => format!(
+            "{} Start the board with it on this network: it enrols by itself, and `roost status` \
+             shows it.",
+            how_long(issued)
         ),
         (None, true) => {
-            "Start the board with it on this network; `roost fleet approve` then lets it in, \
-                         when you have compared its fingerprint."
+            "Start the board with it on this network; `roost fleet approve` then lets it \
+                         in, when you have compared its fingerprint."
                 .to_owned()
         }
         (None, false) => {
-            "Start the board with it on the network of the machine that made the seed: it \
-                          enrols by itself."
+            "Start the board with it on the network of the machine that made the seed: \
+                          it enrols by itself."
                 .to_owned()
         }
-    };
-    Ok(writeln!(out, "Wrote the seed to {target}.\n{next}")?)
+    }
 }

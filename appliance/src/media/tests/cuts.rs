@@ -5,8 +5,8 @@ use std::io::Write;
 use fatfs::FatType;
 
 use super::{
-    super::{MediaError, window::SECTOR},
-    disk::{Disk, KINDS, Lost, library, seed_fat, volume},
+    super::{MediaError, volume_of, window::SECTOR},
+    disk::{Disk, KINDS, Lost, library, seed_disks, seed_fat, volume},
 };
 
 fn read(disk: &mut Disk) -> Option<Vec<u8>> {
@@ -149,5 +149,18 @@ fn erasing_can_be_cut_anywhere_and_done_again() {
                 volume(&mut disk).write(&seed(b'B', 3000)).unwrap();
             },
         );
+    }
+}
+
+#[test]
+fn an_image_can_be_seeded_through_its_table_wherever_the_power_was_cut() {
+    let path = std::path::Path::new("card");
+    for (name, start) in seed_disks(None) {
+        let change = |disk: &mut Disk| volume_of(disk, path)?.write(&seed(b'A', 700));
+        cut_everywhere(&start, change, |mut disk, when| {
+            volume_of(&mut disk, path).unwrap().write(&seed(b'B', 700)).unwrap();
+            let found = volume_of(&mut disk, path).unwrap().read().unwrap();
+            assert!(found.is_some_and(|found| *found == seed(b'B', 700)), "{name}: {when}");
+        });
     }
 }

@@ -1,4 +1,4 @@
 mod behaviour;
 mod cuts;
 mod damage;
-mod disk;
+pub(crate) mod disk;

@@ -3,6 +3,7 @@
 mod certificates;
 mod judgement;
 mod memberships;
+mod orders;
 mod registrars;
 mod rosters;
 mod seeds;

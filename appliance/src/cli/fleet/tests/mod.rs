@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{
     super::args::{Cli, Command, Output},
-    args::{Content, List, Seed as SeedArgs, Token as TokenArgs},
+    args::{Content, List, Seed as SeedArgs, Source, Token as TokenArgs},
     list::{Gone, Listed, Shown},
     *,
 };
@@ -50,7 +50,7 @@ fn machine(id: &str, number: u8, role: Role) -> Machine {
     let places = Places { trust: path("trust"), fleet: path("fleet") };
     let trust = Trust::open(places, own, NOW_S).unwrap();
     let confirm = |_: &str, otherwise: &str| Err(CommandError::Refused(otherwise.to_owned()));
-    Machine { here: Here { trust, role, now_s: NOW_S, confirm }, dir }
+    Machine { here: Here { trust, role, now_s: NOW_S, clock: || NOW_S, confirm }, dir }
 }
 
 fn desk() -> Machine {
@@ -132,9 +132,7 @@ fn content() -> Content {
 fn seed_args(target: &Path) -> SeedArgs {
     SeedArgs {
         target: target.to_owned(),
-        content: content(),
-        no_token: false,
-        from: None,
+        source: Source { content: content(), no_token: false, from: None },
         replace: false,
         output: TEXT,
     }

@@ -85,7 +85,8 @@ fn a_seed_is_written_once_and_replaced_when_asked() {
     let replace = SeedArgs { replace: true, output: JSON, ..seed_args(&target) };
     let told = json(&write(&replace).unwrap());
     assert_eq!(told["token"], written().token().unwrap().key().id().to_string());
-    let without = SeedArgs { replace: true, no_token: true, ..seed_args(&target) };
+    let source = Source { no_token: true, ..seed_args(&target).source };
+    let without = SeedArgs { replace: true, source, ..seed_args(&target) };
     assert!(write(&without).unwrap().contains("roost fleet approve"));
     assert!(written().token().is_none());
     assert_eq!(desk.tokens().len(), 2);
@@ -112,7 +113,8 @@ fn a_seed_from_elsewhere_is_checked_and_written_as_it_is() {
     let text = desk.token(&token_args()).unwrap();
     let from = |text: &str| {
         let file = desk.write("seed.toml", text);
-        let args = SeedArgs { from: Some(file), ..seed_args(&target) };
+        let source = Source { from: Some(file), ..seed_args(&target).source };
+        let args = SeedArgs { source, ..seed_args(&target) };
         print(|out| seed::write_with(None, &args, out))
     };
     assert!(from(&text.replace("version = 1", "version = 2")).unwrap_err().contains("version 2"));

@@ -37,11 +37,14 @@ fn commands_are_told_apart() {
     for (line, command) in cases {
         assert_eq!(parse(line), Ok(Command::Fleet(command)), "{line}");
     }
-    let from = SeedArgs { from: Some("-".into()), ..seed_args("a.img".as_ref()) };
+    let plain = seed_args("a.img".as_ref());
+    let source = Source { from: Some("-".into()), ..plain.source.clone() };
+    let from = SeedArgs { source, ..plain };
     assert_eq!(parse("roost seed a.img --from -"), Ok(Command::Seed(from)));
     let wifi =
         Content { wifi: Some("net".into()), wifi_passphrase_file: Some("-".into()), ..content() };
-    let wifi = SeedArgs { content: wifi, ..seed_args("a.img".as_ref()) };
+    let source = Source { content: wifi, ..seed_args("a.img".as_ref()).source };
+    let wifi = SeedArgs { source, ..seed_args("a.img".as_ref()) };
     let line = "roost seed a.img --wifi net --wifi-passphrase-file -";
     assert_eq!(parse(line), Ok(Command::Seed(wifi)));
     assert_eq!(parse("roost first-boot"), Ok(Command::FirstBoot { from: None }));
