@@ -1,7 +1,7 @@
 //! The node that connected.
 
 use ssh_key::PublicKey;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader};
 
 use super::messages::{Answer, ChannelError, Described, Request, Shown, VERSION, read, write};
 use crate::{
@@ -127,6 +127,23 @@ pub async fn ask(
     })
 }
 
+/// Asks for something, and reads the answer.
+pub(super) async fn exchange(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    what: &'static str,
+    request: &Request,
+) -> Result<Answer, AskError> {
+    write(writer, request).await?;
+    match read(reader).await? {
+        Some(Answer::Refused(why)) => {
+            Err(AskError::Refused { what, why: first_line(why.as_bytes()) })
+        }
+        Some(answer) => Ok(answer),
+        None => Err(ChannelError::Closed.into()),
+    }
+}
+
 struct Visit<'a, R, W> {
     reader: BufReader<R>,
     writer: W,
@@ -136,14 +153,7 @@ struct Visit<'a, R, W> {
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Visit<'_, R, W> {
     async fn send(&mut self, what: &'static str, request: &Request) -> Result<Answer, AskError> {
-        write(&mut self.writer, request).await?;
-        match read(&mut self.reader).await? {
-            Some(Answer::Refused(why)) => {
-                Err(AskError::Refused { what, why: first_line(why.as_bytes()) })
-            }
-            Some(answer) => Ok(answer),
-            None => Err(ChannelError::Closed.into()),
-        }
+        exchange(&mut self.reader, &mut self.writer, what, request).await
     }
 
     async fn done(&mut self, what: &'static str, request: &Request) -> Result<(), AskError> {

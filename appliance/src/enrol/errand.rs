@@ -3,8 +3,8 @@
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 
 use super::{
-    ask::{AskError, unexpected},
-    messages::{Answer, ChannelError, Request, VERSION, read, write},
+    ask::{AskError, exchange, unexpected},
+    messages::{Answer, ChannelError, Request, VERSION},
 };
 use crate::{
     model::{UpdateView, first_line},
@@ -64,14 +64,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Errand<R, W> {
     }
 
     async fn send(&mut self, what: &'static str, request: &Request) -> Result<Answer, AskError> {
-        write(&mut self.writer, request).await?;
-        match read(&mut self.reader).await? {
-            Some(Answer::Refused(why)) => {
-                Err(AskError::Refused { what, why: first_line(why.as_bytes()) })
-            }
-            Some(answer) => Ok(answer),
-            None => Err(ChannelError::Closed.into()),
-        }
+        exchange(&mut self.reader, &mut self.writer, what, request).await
     }
 }
 
