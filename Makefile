@@ -15,7 +15,7 @@ DESTDIR ?=
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
 
-.PHONY: help demo test bench nix-eval check deny install release
+.PHONY: help demo test bench cross nix-eval check deny install release
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -31,6 +31,9 @@ test: root-trixie root-sid ## every test: units, properties, and the lab
 
 bench: release root-trixie ## stock Nix and roost side by side (QUICK=1: one run of each)
 	@$(CARGO) run --quiet --release -p roost-lab --bin bench
+
+cross: ## the program for the boards' architectures, compiled with Debian 13's Rust
+	@for arch in aarch64 riscv64; do stat --format '%s bytes  %n' "$$(qemu-test/cross/build.sh $$arch)"; done
 
 nix-eval: ## evaluate the outputs of flake.nix: NIXPKGS=path [NIXOS_HARDWARE=path] [ONLY=prefix] [JSON=1]
 	@$(CARGO) run --quiet -p roost-lab --bin nix-eval -- --nixpkgs="$(NIXPKGS)" \
