@@ -56,7 +56,7 @@
     raw = [{ file = "u-boot-sunxi-with-spl.bin"; sector = 16; room = 16368; }];
   };
 
-  # About 30 MiB of firmware, device trees and overlays, and as much again for a newer one beside it.
+  # Firmware, device trees and overlays, with room for a newer one of each beside it.
   raspberry-pi = {
     table = "mbr";
     u_boot = true;

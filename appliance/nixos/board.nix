@@ -90,7 +90,7 @@ in
 
       services.openssh = {
         enable = true;
-        # The key that a board proves, and no other: an RSA key takes a small board a minute to make.
+        # The key that a board proves, and no other: an RSA key takes a small board long to make.
         hostKeys = lib.mkDefault [
           { path = names.ssh_host_key; type = "ed25519"; }
         ];

@@ -87,7 +87,7 @@ in
       ipv6 = lib.mkDefault true;
       nssmdns4 = lib.mkDefault true;
       # Room for a network on which somebody announces without end: Avahi, whose own limit is 4096,
-      # takes in nothing new once its cache is full. This is 4 MiB at most, and some 2000 boards.
+      # takes in nothing new once its cache is full.
       cacheEntriesMax = lib.mkDefault 16384;
     };
   };

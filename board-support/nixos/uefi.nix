@@ -4,7 +4,7 @@ _:
   boot.loader = {
     systemd-boot = {
       enable = true;
-      # Each has a kernel of about 60 MB there.
+      # Each has a kernel and an initrd there.
       configurationLimit = 4;
       editor = false;
     };

@@ -7,8 +7,8 @@
 #
 # The compilers are in a root of their own, which is named after the hash of this script; crates are
 # fetched by this machine's cargo, and compiled without a network. Needs root, Debian 12 or later, cargo,
-# and a Debian mirror (LAB_MIRROR, http://deb.debian.org/debian by default). The root takes a minute and
-# 2 GB, once; the program some minutes, and seconds when it has not changed.
+# and a Debian mirror (LAB_MIRROR, http://deb.debian.org/debian by default). The root takes some
+# minutes and 2 GB, once; so does the program, and seconds when it has not changed.
 
 set -euo pipefail
 
@@ -56,7 +56,7 @@ quietly() {
 }
 
 if [ ! -d "$root" ]; then
-  echo "build.sh: building a root with compilers (once, about a minute)" >&2
+  echo "build.sh: building a root with compilers (once, some minutes)" >&2
   "$repository/scripts/need.sh" mmdebstrap >&2
   rm -rf --one-file-system "$root.part"
   # In a mount namespace of its own, so that an interrupted run leaves no mounts behind.
