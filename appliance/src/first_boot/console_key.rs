@@ -10,7 +10,7 @@ use std::{
 use ssh_key::PublicKey;
 
 use super::{FirstBootError, file};
-use crate::trust::write_atomically;
+use crate::durable::write_atomically;
 
 /// Adds a key to the file, unless it is there; other lines stay as they are.
 pub(super) fn admit(path: &Path, key: &PublicKey) -> Result<(), FirstBootError> {

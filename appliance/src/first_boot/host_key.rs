@@ -7,7 +7,7 @@ use std::{
 
 use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
 
-use crate::trust::{KeyError, write_atomically};
+use crate::{durable::write_atomically, trust::KeyError};
 
 /// Makes an Ed25519 host key at `path`, with its public half beside it, unless it is there: as sshd's own
 /// start does, but before anybody asks for its fingerprint. An empty file is what a power cut leaves of

@@ -20,9 +20,10 @@ use rustix::system::{sethostname, uname};
 pub use host_key::make as make_host_key;
 
 use crate::{
+    durable::write_atomically,
     media::{MediaError, SEED_LABEL, SeedPlace},
     names,
-    trust::{KeyError, Seed, Trust, TrustError, write_atomically},
+    trust::{KeyError, Seed, Trust, TrustError},
 };
 
 /// The files of other programs that a seed has a say in.

@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::{FirstBootError, file};
-use crate::trust::{Wifi, write_atomically};
+use crate::{durable::write_atomically, trust::Wifi};
 
 /// Writes the network to iwd's folder, for root only.
 pub(super) fn keep(folder: &Path, wifi: &Wifi) -> Result<(), FirstBootError> {

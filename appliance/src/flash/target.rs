@@ -14,6 +14,7 @@ use rustix::{
 
 use super::{Asked, Disk, FlashError, Image, disks::disk_of, error::failed, judge};
 use crate::{
+    durable::sync_folder,
     media::{Kernel, OpenedDisk},
     sys,
 };
@@ -243,8 +244,7 @@ impl Target {
             Kind::NewFile => {
                 let folder = self.path.parent().filter(|path| *path != Path::new(""));
                 let folder = folder.unwrap_or(Path::new("."));
-                let synced = File::open(folder).and_then(|folder| folder.sync_all());
-                synced.map_err(failed("sync", folder))
+                sync_folder(folder).map_err(failed("sync", folder))
             }
             Kind::File => Ok(()),
             Kind::Device => {

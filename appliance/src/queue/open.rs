@@ -20,7 +20,10 @@ use super::{
     Damage, QueueError, Recovery, SetAside, record, rules,
     store::{Chunks, Kind, Store, StoreError, guarded, split_chunk_key},
 };
-use crate::model::{Job, JobId, JobState};
+use crate::{
+    durable::sync_folder,
+    model::{Job, JobId, JobState},
+};
 
 /// How long sled may take to open and be read through. A gigabyte at an SD card's 20 MB/s.
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
@@ -424,9 +427,7 @@ fn create_dir(dir: &Path) -> Result<(), QueueError> {
 
 fn sync_parent(dir: &Path) -> Result<(), QueueError> {
     let Some(parent) = dir.parent() else { return Ok(()) };
-    File::open(parent)
-        .and_then(|parent| parent.sync_all())
-        .map_err(|error| file_error("sync", parent, error))
+    sync_folder(parent).map_err(|error| file_error("sync", parent, error))
 }
 
 /// Renames a damaged database to the first free `<dir>.damaged-<n>` and makes a new folder.

@@ -9,15 +9,14 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io,
+    fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
 use nix_compat::store_path::StorePath;
 
-use crate::model::JobId;
+use crate::{durable::sync_folder, model::JobId};
 
 const INPUTS: &str = "inputs";
 const OUTPUTS: &str = "outputs";
@@ -216,7 +215,7 @@ fn remove_any(path: &Path) -> Result<(), RootsError> {
 }
 
 fn sync_dir(dir: &Path) -> Result<(), RootsError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
+    sync_folder(dir).map_err(failed("sync", dir))
 }
 
 #[cfg(test)]

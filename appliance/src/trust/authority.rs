@@ -17,9 +17,8 @@ use super::{
     order::{Order, SignedOrder},
     private_folder,
     roster::{Roster, SignedRoster},
-    write_atomically,
 };
-use crate::names;
+use crate::{durable::write_atomically, names};
 
 /// Bytes of the fingerprint that boards announce.
 const TAG_BYTES: usize = 12;

@@ -9,7 +9,7 @@ use std::{
 
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey, rand_core::OsRng};
 
-use super::write_atomically;
+use crate::durable::write_atomically;
 
 /// Why a key could not be read or made.
 #[derive(Debug, thiserror::Error)]

@@ -23,9 +23,8 @@ use super::{
     seed::Seed,
     token::TokenKey,
     tokens::remove,
-    write_atomically,
 };
-use crate::names;
+use crate::{durable::write_atomically, names};
 
 const SEED: &str = "seed.toml";
 const ROSTER: &str = "roster.json";

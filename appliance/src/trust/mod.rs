@@ -54,32 +54,12 @@ pub use token::{NoRandomness, Token, TokenId, TokenKey};
 pub use tokens::{Holder, Refusal, TokenView, Tokens};
 pub use watch::FileWatch;
 
-use std::{
-    fs::{self, DirBuilder, File, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
-    path::Path,
-};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path};
 
 use ssh_key::HashAlg;
 
 /// SHA-256 of a host key in SSH's wire encoding, as announced and as `ssh-keygen -l` shows it.
 pub type Fingerprint = [u8; 32];
-
-/// Writes a whole file durably or not at all, and not if it has this content already: an SD card
-/// wears out.
-pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    if fs::read(path).is_ok_and(|found| found == content) {
-        return Ok(());
-    }
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(dir)?.sync_all()
-}
 
 /// A key's fingerprint.
 #[must_use]

@@ -17,9 +17,8 @@ use super::{
     order::{Order, SignedOrder},
     roster::{BadRoster, Member, Role, Roster, SignedRoster},
     tokens::{Holder, Tokens, remove},
-    write_atomically,
 };
-use crate::names;
+use crate::{durable::write_atomically, names};
 
 const KEY: &str = "ca";
 /// The key that is being replaced.

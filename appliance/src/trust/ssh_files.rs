@@ -10,8 +10,7 @@ use std::{
 
 use ssh_key::PublicKey;
 
-use super::write_atomically;
-use crate::names;
+use crate::{durable::write_atomically, names};
 
 /// Why a board's files could not be written.
 #[derive(Debug, thiserror::Error)]

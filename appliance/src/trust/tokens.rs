@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::{
     Fingerprint, Secret, TrustError, private_folder,
     token::{Token, TokenId, TokenKey},
-    write_atomically,
 };
+use crate::durable::write_atomically;
 
 /// Tokens at once, spent ones included.
 const MAX_TOKENS: usize = 1000;

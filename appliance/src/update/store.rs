@@ -19,7 +19,11 @@ use super::{
     decide::{Refusal, admit},
     state::{Flags, Progress, Update, VERSION},
 };
-use crate::{names, trust::Order, trust::write_atomically};
+use crate::{
+    durable::{sync_folder, write_atomically},
+    names,
+    trust::Order,
+};
 
 const STATE: &str = "state.json";
 /// More than any state: an order, two paths and a few lines.
@@ -268,7 +272,7 @@ fn remove(path: &Path) -> Result<(), UpdateError> {
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    sync_folder(path.parent().unwrap_or(Path::new("/")))
 }
 
 /// Each change of a file is a step before which tests kill the process.
