@@ -1,10 +1,11 @@
 #!/bin/bash
-# Compiles the program for a board's architecture with Debian 13's own Rust, the oldest that is supported,
-# and prints where it is.
+# Compiles the program for boards' architectures with Debian 13's own Rust, the oldest that is supported,
+# and prints where each is, a line for each, in the order of the arguments.
 #
-#   build.sh aarch64|riscv64 [CACHE_FOLDER]
-#   build.sh check [CACHE_FOLDER]      instead: does all of the workspace compile, tests too?
+#   build.sh aarch64|riscv64...
+#   build.sh check                  instead: does all of the workspace compile, tests too?
 #
+# Everything is kept in the folder CROSS_CACHE, target/cross by default.
 # The compilers are in a root of their own, which is named after the hash of this script; crates are
 # fetched by this machine's cargo, and compiled without a network. Needs root, Debian 12 or later, cargo,
 # and a Debian mirror (LAB_MIRROR, http://deb.debian.org/debian by default). The root takes some
@@ -12,19 +13,31 @@
 
 set -euo pipefail
 
-target=${1:?usage: build.sh aarch64|riscv64|check [CACHE_FOLDER]}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
-cache=${2:-$repository/target/cross}
+cache=${CROSS_CACHE:-$repository/target/cross}
 mirror=${LAB_MIRROR:-http://deb.debian.org/debian}
 
-case $target in
-  aarch64 | riscv64 | check) ;;
-  *)
-    echo "build.sh: unknown target '$target': expected aarch64, riscv64 or check" >&2
-    exit 2
-    ;;
-esac
+# Cargo's and Debian's names of an architecture's target.
+triple() {
+  echo "${1/riscv64/riscv64gc}-unknown-linux-gnu"
+}
+
+if [ "$*" = check ]; then
+  arguments=(check --workspace --all-targets)
+else
+  [ $# -gt 0 ] || set -- none
+  arguments=(build --release --package roost)
+  for target in "$@"; do
+    case $target in
+      aarch64 | riscv64) arguments+=(--target "$(triple "$target")") ;;
+      *)
+        echo "usage: build.sh aarch64|riscv64..., or build.sh check" >&2
+        exit 2
+        ;;
+    esac
+  done
+fi
 
 # Debian's names of the architectures: this machine's, and the boards' others.
 native=$(dpkg --print-architecture)
@@ -79,12 +92,7 @@ if [ ! -d "$vendor" ]; then
   mv "$vendor.part" "$vendor"
 fi
 
-if [ "$target" = check ]; then
-  arguments=(check --workspace --all-targets)
-else
-  arguments=(build --release --package roost --target "$target-unknown-linux-gnu")
-fi
-echo "build.sh: compiling for $target" >&2
+echo "build.sh: compiling ($*; some minutes)" >&2
 # shellcheck disable=SC2016 # the inner shell's variables
 root=$root repository=$repository vendor=$vendor build=$cache/build unshare --mount \
   --propagation private bash -euc '
@@ -106,8 +114,8 @@ root=$root repository=$repository vendor=$vendor build=$cache/build unshare --mo
     --config source.crates-io.replace-with=\"vendored\" \
     --config source.vendored.directory=\"/vendor\" \
     "$@"
-' build.sh "${arguments[@]/riscv64-unknown/riscv64gc-unknown}" >&2
+' build.sh "${arguments[@]}" >&2
 
-if [ "$target" != check ]; then
-  echo "$cache/build/${target/riscv64/riscv64gc}-unknown-linux-gnu/release/roost"
-fi
+[ "$*" = check ] || for target in "$@"; do
+  echo "$cache/build/$(triple "$target")/release/roost"
+done

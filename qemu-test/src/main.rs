@@ -1,74 +1,40 @@
-//! `roost-qemu`: boots a kernel and waits for what it says.
+//! `roost-qemu`: boots boards under QEMU, and tests roost on them.
 
-use std::{io, path::PathBuf, process::ExitCode};
+mod cli;
+
+use std::process::ExitCode;
 
 use clap::Parser;
-use roost_qemu::{Arch, BootError, Machine, boot};
 
-/// Boots kernels on QEMU's `virt` machines.
+/// Boots boards under QEMU's virt machines, and tests roost on them.
 #[derive(Parser)]
-#[command(name = "roost-qemu", version)]
+#[command(name = "roost-qemu", version, after_help = EXIT_STATUS)]
 enum Cli {
-    /// Boot a kernel and wait until its console says something.
-    Boot(Boot),
+    /// Boot a kernel or an image, and wait until its console says something
+    Boot(cli::Boot),
+    /// Flash boards, boot them beside a workstation on one LAN, and try all that a fleet does
+    Test(cli::Test),
+    /// Boot boards beside a workstation on one LAN, and open a shell on the workstation
+    Shell(cli::Shell),
 }
 
-#[derive(clap::Args)]
-struct Boot {
-    /// The machine's architecture.
-    #[arg(long, value_enum)]
-    arch: Arch,
-    /// The kernel.
-    #[arg(long)]
-    kernel: PathBuf,
-    /// The initial RAM disk.
-    #[arg(long)]
-    initrd: Option<PathBuf>,
-    /// A raw disk image; it is not changed.
-    #[arg(long)]
-    disk: Option<PathBuf>,
-    /// More words for the kernel's command line.
-    #[arg(long, default_value = "")]
-    append: String,
-    /// Memory in MiB.
-    #[arg(long, default_value_t = 1024)]
-    mem_mib: u32,
-    /// What the console has to say.
-    #[arg(long, value_name = "TEXT")]
-    wait_for: String,
-    /// How long it may take.
-    #[arg(long, default_value_t = 300)]
-    timeout_s: u64,
-}
-
-impl Boot {
-    fn machine(&self) -> Machine {
-        Machine {
-            mem_mib: self.mem_mib,
-            initrd: self.initrd.clone(),
-            disk: self.disk.clone(),
-            append: self.append.clone(),
-            ..Machine::new(self.arch, &self.kernel)
-        }
-    }
-}
+const EXIT_STATUS: &str = "Exit status:
+  0  done
+  1  a step of the test failed, or the machine did not say what was waited for
+  2  wrong use
+  3  it could not begin: a tool, an image or a right is missing";
 
 fn main() -> ExitCode {
-    let Cli::Boot(args) = Cli::parse();
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = match Cli::parse() {
+        Cli::Boot(boot) => boot.run(),
+        Cli::Test(test) => test.run(),
+        Cli::Shell(shell) => shell.run(),
+    };
+    match ended {
+        Ok(passed) => ExitCode::from(u8::from(!passed)),
         Err(error) => {
             eprintln!("roost-qemu: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(3)
         }
     }
-}
-
-fn run(args: &Boot) -> Result<(), BootError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (machine, console) = (args.machine(), &mut io::stdout().lock());
-    let booting = boot(&machine, &args.wait_for, args.timeout_s, console);
-    let booted = runtime.block_on(booting)?;
-    eprintln!("roost-qemu: said \"{}\" after {:.1} s", args.wait_for, booted.after.as_secs_f64());
-    Ok(())
 }

@@ -38,7 +38,16 @@ pub fn now() -> Instant {
 
 /// Looks at a condition until it gives something, and gives up at the deadline. The condition is
 /// looked at least once, and once more when the deadline has passed.
-pub fn poll<T>(timeout: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn poll<T>(timeout: Duration, condition: impl FnMut() -> Option<T>) -> Option<T> {
+    poll_every(INTERVAL, timeout, condition)
+}
+
+/// As [`poll`], for conditions that cost something to look at: with a pause between two looks.
+pub fn poll_every<T>(
+    interval: Duration,
+    timeout: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> Option<T> {
     let deadline = Deadline::after(timeout);
     loop {
         let last = deadline.passed();
@@ -48,12 +57,12 @@ pub fn poll<T>(timeout: Duration, mut condition: impl FnMut() -> Option<T>) -> O
         if last {
             return None;
         }
-        pause();
+        pause(interval.min(deadline.remaining()).max(INTERVAL));
     }
 }
 
 /// Waits until it is worth looking again.
 #[expect(clippy::disallowed_methods, reason = "the one place that sleeps: between two looks")]
-fn pause() {
-    std::thread::sleep(INTERVAL);
+fn pause(interval: Duration) {
+    std::thread::sleep(interval);
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
-    process::{Command as Outside, Stdio},
+    process::{Command as Outside, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -241,6 +241,23 @@ impl Host {
     /// As [`Command::spawn`].
     pub fn spawn(&self, script: &str) -> Result<Running> {
         self.command(["bash", "-c", script]).spawn()
+    }
+
+    /// Opens a shell there for whoever runs this program, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// The host is off.
+    pub fn shell(&self) -> Result<ExitStatus> {
+        let mut command = self.inner.enter(&["bash", "-l"])?;
+        if let Some(terminal) = std::env::var_os("TERM") {
+            command.env("TERM", terminal);
+        }
+        command.env("NIX_REMOTE", "daemon").status().map_err(|source| Error::Spawn {
+            host: self.name().to_owned(),
+            command: "bash".to_owned(),
+            source,
+        })
     }
 
     /// Writes a file; folders are made.

@@ -148,6 +148,31 @@ impl Lan {
         })
     }
 
+    /// Makes a tap device of that name (tuntap.rst of the kernel's documentation) and plugs it into the
+    /// bridge: the cable of a machine that is emulated by a [`crate::Beside`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no tun devices, or there is one of that name.
+    pub fn tap(&self, name: &str) -> Result<()> {
+        self.inner.ip(&format!(
+            "tuntap add dev {name} mode tap\nlink set {name} master lan\nlink set {name} up\n"
+        ))
+    }
+
+    /// A folder on the machine's disk that goes with the LAN.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// What runs a program of the machine in the LAN's namespaces of networks and processes.
+    pub(crate) fn enter(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--pid", "--target", &self.inner.holder_pid.to_string(), "--"]);
+        command
+    }
+
     /// The end of every service's log on every host, for people.
     #[must_use]
     pub fn logs(&self) -> String {

@@ -38,6 +38,7 @@
 //! of another architecture run, too, where a host emulates it ([`HostSpec::emulates`]) or plays
 //! hardware that has it ([`HostSpec::runs`]).
 
+mod beside;
 mod clock;
 mod command;
 mod error;
@@ -52,7 +53,8 @@ mod service;
 mod spec;
 mod supervise;
 
-pub use clock::{now, poll};
+pub use beside::{Beside, Streams};
+pub use clock::{now, poll, poll_every};
 pub use command::{Command, DEFAULT_TIMEOUT};
 pub use error::{Error, Result};
 pub use host::Host;
