@@ -144,7 +144,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(bus::serve(bus, control.clone(), trying));
     let visits = visits::Visits::new(&parts, &control);
     tasks.spawn(async move { door.run(move |visit| visits.clone().attend(visit)).await });
-    tasks.spawn(notify::watchdog());
+    notify::serve_watchdog(&mut tasks).map_err(system("make the watchdog's timer"))?;
 
     // Whoever starts us may ask us at once. The sender is never used, only dropped.
     drop(timeout(BUS_TIMEOUT, tried).await);

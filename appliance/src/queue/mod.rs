@@ -36,6 +36,7 @@ mod open;
 mod record;
 pub mod roots;
 pub mod rules;
+mod slack;
 mod store;
 #[cfg(test)]
 mod tests;

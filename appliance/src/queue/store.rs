@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::QueueError;
+use super::{QueueError, slack::patient};
 use crate::model::JobId;
 
 /// Memory for pages. sled's own default is 1 GiB; records are small and read once.
@@ -102,14 +102,20 @@ pub(super) fn guarded<T: Send + 'static>(
         .name("queue-open".to_owned())
         .spawn(move || {
             // The receiver is gone only if it stopped waiting.
-            let _ = sender.send(unwinding(work));
+            let _ = sender.send(caught(work));
         })
         .map_err(|error| StoreError::from_io("start a thread", &error))?;
     receiver.recv_timeout(limit).unwrap_or(Err(StoreError::Hung(limit)))
 }
 
-/// Turns a panic of sled's into an error. A store that panicked is not used again.
+/// Has sled do something. Nothing else of it may start a thread or wait for a time to pass: see
+/// [`patient`].
 fn unwinding<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    patient(|| caught(work))
+}
+
+/// Turns a panic of sled's into an error. A store that panicked is not used again.
+fn caught<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(StoreError::Panicked(panic_text(panic.as_ref()))))
 }
@@ -161,10 +167,11 @@ impl Store {
         let db = open_unlocked(dir).map_err(sled)?;
         let file =
             File::open(dir.join("db")).map_err(|error| StoreError::from_io(doing, &error))?;
+        let tree = |name: &str| patient(|| db.open_tree(name)).map_err(sled);
         let mut store = Self {
-            jobs: db.open_tree(Kind::Jobs.name()).map_err(sled)?,
-            payloads: db.open_tree(Kind::Payloads.name()).map_err(sled)?,
-            set_aside: db.open_tree("set-aside").map_err(sled)?,
+            jobs: tree(Kind::Jobs.name())?,
+            payloads: tree(Kind::Payloads.name())?,
+            set_aside: tree("set-aside")?,
             db,
             dir: dir.to_owned(),
             file,
@@ -391,7 +398,7 @@ fn open_unlocked(dir: &Path) -> Result<sled::Db, sled::Error> {
     let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     let deadline = Instant::now() + UNLOCKED_WITHIN;
     loop {
-        match config.open() {
+        match patient(|| config.open()) {
             Err(sled::Error::Io(error))
                 if error.to_string().starts_with("could not acquire lock")
                     && Instant::now() < deadline =>
