@@ -185,7 +185,7 @@ size=36MiB, type=linux, name=seed"
       mcopy -i "$folder"/esp.part - ::loader/entries/debian.conf
     printf 'timeout 0\n' | mcopy -i "$folder"/esp.part - ::loader/loader.conf
     rm -rf "$merged"/boot/*
-    echo 'LABEL=ESP /boot vfat umask=0077 0 2' >>"$merged"/etc/fstab
+    echo 'LABEL=ESP /boot vfat umask=0077,noauto,x-systemd.automount 0 2' >>"$merged"/etc/fstab
     parts+=("$folder"/esp.part)
     table+="
 size=64MiB, type=uefi, name=ESP"

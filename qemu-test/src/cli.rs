@@ -37,6 +37,9 @@ pub(crate) struct Boot {
     arch: Arch,
     #[command(flatten)]
     what: What,
+    /// What starts the image, instead of Debian's UEFI (aarch64) or U-Boot (riscv64) for QEMU
+    #[arg(long, requires = "image", value_name = "FILE")]
+    firmware: Option<PathBuf>,
     /// The kernel's initial RAM disk
     #[arg(long, requires = "kernel", value_name = "FILE")]
     initrd: Option<PathBuf>,
@@ -70,7 +73,10 @@ impl Boot {
             })
         };
         let start = match &self.what.kernel {
-            None => Start::Firmware(firmware(self.arch)?),
+            None => match &self.firmware {
+                Some(firmware) => Start::Firmware(absolute(firmware)?),
+                None => Start::Firmware(firmware(self.arch)?),
+            },
             Some(kernel) => Start::Kernel {
                 kernel: absolute(kernel)?,
                 initrd: self.initrd.as_deref().map(absolute).transpose()?,
@@ -164,7 +170,7 @@ impl Boards {
 fn install_tools(archs: &[Arch]) -> Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/need.sh");
     let mut command = Command::new(&script);
-    command.args(["nbdkit", "zstd"]);
+    command.arg("nbdkit");
     for arch in archs {
         command.arg(format!("{}={}", arch.program(), arch.debian_package()));
         if !arch.firmware().exists() {
