@@ -8,14 +8,19 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 
-SHELL_FILES = $(shell git ls-files '*.sh' .ci/run)
+SHELL_FILES = $(shell git ls-files '*.sh' .ci/run qemu-test/guest/init 'qemu-test/guest/root/usr/lib/guest/*booted-system' \
+  '*/switch-to-configuration')
 
 # Of `make install`, as packagers know them.
 DESTDIR ?=
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
 
-.PHONY: help demo test bench cross nix-eval check deny install release
+# Of `make qemu`: which boards, and further options of `roost-qemu test`.
+ARCH ?= aarch64 riscv64
+QEMU_OPTIONS ?=
+
+.PHONY: help demo test bench cross qemu qemu-boots nix-eval check deny install release
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -25,15 +30,27 @@ help: ## list the targets
 demo: release root-trixie ## a workstation and two boards on one machine, and a build across them
 	@$(CARGO) run --quiet --release -p roost-lab --bin demo
 
-test: root-trixie root-sid ## every test: units, properties, and the lab
+test: root-trixie root-sid ## every test: units, properties, the lab, and emulated boards
 	$(CARGO) build --workspace
-	$(CARGO) test --workspace --no-fail-fast
+	@# What is compiled for the emulated boards takes minutes of the CPUs. The tests wait a lot: it gets what they leave.
+	@setsid chrt --idle 0 qemu-test/cross/build.sh aarch64 riscv64 >target/cross.log 2>&1 & beside=$$!; \
+	  trap 'kill -- -$$beside 2>/dev/null || true' EXIT; \
+	  $(CARGO) test --workspace --no-fail-fast; \
+	  wait $$beside || { cat target/cross.log; exit 1; }
+	@$(MAKE) --no-print-directory qemu
 
 bench: release root-trixie ## stock Nix and roost side by side (QUICK=1: one run of each)
 	@$(CARGO) run --quiet --release -p roost-lab --bin bench
 
 cross: ## the program for the boards' architectures, compiled with Debian 13's Rust
-	@for arch in aarch64 riscv64; do stat --format '%s bytes  %n' "$$(qemu-test/cross/build.sh $$arch)"; done
+	@qemu-test/cross/build.sh aarch64 riscv64 | xargs stat --format '%s bytes  %n'
+
+qemu: root-trixie ## boards that QEMU emulates, beside a workstation on one LAN: ARCH=riscv64 for one kind
+	@$(CARGO) build --quiet -p roost -p roost-qemu
+	@$(CARGO) run --quiet -p roost-qemu -- test $(ARCH:%=--arch %) $(QEMU_OPTIONS)
+
+qemu-boots: ## the same boards, ten times from flashing to enrolled
+	@$(MAKE) --no-print-directory qemu QEMU_OPTIONS='--only enrol --repeat 10 $(QEMU_OPTIONS)'
 
 nix-eval: ## evaluate the outputs of flake.nix: NIXPKGS=path [NIXOS_HARDWARE=path] [ONLY=prefix] [JSON=1]
 	@$(CARGO) run --quiet -p roost-lab --bin nix-eval -- --nixpkgs="$(NIXPKGS)" \

@@ -22,7 +22,7 @@ cache=${QEMU_CACHE:-$repository/target/qemu}
 mirror=${LAB_MIRROR:-http://deb.debian.org/debian}
 
 arch=${1:-}
-[ $# -eq 5 ] && [ "$2" = --program ] && [ "$4" = --pages-by ] || usage
+[ "$#:${2:-}:${4:-}" = 5:--program:--pages-by ] || usage
 program=$3 pages_by=$5
 
 # The root's type in a GPT is the architecture's (Discoverable Partitions Specification).
@@ -45,9 +45,12 @@ case $arch in
 esac
 board=qemu-$arch-virt
 root_label=roost-root
-# Both as in appliance/names.json, which a test compares.
-seed_label=ROOST_SEED
-image_file=roost-image.json
+# A name that the program, its units and the images share.
+shared_name() {
+  sed -n "s/^ *\"$1\": \"\(.*\)\",*\$/\1/p" "$repository"/appliance/names.json
+}
+seed_label=$(shared_name seed_label)
+image_file=$(shared_name image_file)
 
 packages=(
   avahi-daemon base-files base-passwd bash busybox-static coreutils dash dbus diffutils findutils gcc grep gzip
@@ -61,11 +64,19 @@ units=(
   avahi-daemon.service guest-booted-system.service nix-daemon.socket roost-first-boot.service
   roost-update-trial.service roost-update.path roost.service ssh.service systemd-networkd.service
 )
-# What an image has done when it was made, and modules for what the machine lacks: both take an emulator long.
+# What does nothing for a guest, or what an image has done when it was made: each takes an emulator a second or
+# more.
 masked=(
-  ldconfig.service systemd-hwdb-update.service systemd-journal-catalog-update.service
-  modprobe@{configfs,dm_mod,drm,fuse,loop}.service
+  dev-hugepages.mount dev-mqueue.mount run-lock.mount sys-kernel-debug.mount sys-kernel-tracing.mount tmp.mount
+  kmod-static-nodes.service ldconfig.service modprobe@{configfs,dm_mod,drm,fuse,loop}.service
+  systemd-hwdb-update.service systemd-journal-catalog-update.service systemd-journal-flush.service
+  systemd-logind.service systemd-modules-load.service systemd-network-generator.service
+  systemd-networkd-persistent-storage.service systemd-pstore.service systemd-random-seed.service
+  systemd-sysctl.service systemd-tmpfiles-setup-dev{,-early}.service systemd-udev-load-credentials.service
 )
+# Modules for what QEMU's machine does not have.
+no_modules=(drivers net/bluetooth net/mac80211 net/wireless sound)
+but_modules=(drivers/block drivers/char drivers/net/virtio_net drivers/net/net_failover drivers/rtc drivers/virtio)
 
 "$repository/scripts/need.sh" mmdebstrap mkfs.ext4=e2fsprogs mkfs.vfat=dosfstools mcopy=mtools sfdisk=fdisk \
   depmod=kmod cpio xz=xz-utils systemctl=systemd >&2
@@ -88,15 +99,23 @@ quietly() {
 # Debian's packages, unpacked and not configured; what their scripts would have made is made here, or by
 # systemd-sysusers and systemd-tmpfiles when the guest starts.
 make_root() {
-  local root=$1 version script
+  local root=$1 version folder without=()
+  for folder in "${no_modules[@]}"; do
+    without+=("--dpkgopt=path-exclude=/usr/lib/modules/*/kernel/$folder/*")
+  done
+  for folder in "${but_modules[@]}"; do
+    without+=("--dpkgopt=path-include=/usr/lib/modules/*/kernel/$folder*")
+  done
   # In a mount namespace of its own, so that an interrupted run leaves no mounts behind.
   quietly unshare --mount mmdebstrap --mode=root --variant=extract --architectures="$debian" \
     --include="$(IFS=,; echo "${packages[*]}")" \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/lib/linux-image-*' \
-    --dpkgopt='path-exclude=/usr/lib/udev/hwdb.d/*' \
+    --dpkgopt='path-exclude=/usr/lib/udev/hwdb.d/*' "${without[@]}" \
     trixie "$root" "$mirror"
   version=$(basename "$root"/usr/lib/modules/*)
+  # Unpacked here once, and not there each time.
+  find "$root"/usr/lib/modules -name '*.ko.xz' -print0 | xargs -0 -r xz -d
   depmod -b "$root" "$version"
   cp "$root"/usr/share/base-passwd/passwd.master "$root"/etc/passwd
   cp "$root"/usr/share/base-passwd/group.master "$root"/etc/group
@@ -129,11 +148,8 @@ make_initrd() {
   for module in "${modules[@]}"; do
     modprobe --dirname "$root" --set-version "$version" --ignore-install --show-depends "$module"
   done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
-    module=$(basename "${file%.xz}")
-    case $file in
-      *.xz) xz -dc "$file" >"$tree/modules/$module" ;;
-      *) cp "$file" "$tree/modules/$module" ;;
-    esac
+    module=$(basename "$file")
+    cp "$file" "$tree/modules/$module"
     echo "$module" >>"$tree"/modules/order
   done
   (cd "$tree" && find . | cpio --quiet --reproducible -o -H newc -R 0:0) | gzip -n >"$initrd"
@@ -184,7 +200,7 @@ size=36MiB, type=linux, name=seed"
     printf 'title Debian\nlinux /kernel\ninitrd /initrd\noptions %s\n' "$cmdline" |
       mcopy -i "$folder"/esp.part - ::loader/entries/debian.conf
     printf 'timeout 0\n' | mcopy -i "$folder"/esp.part - ::loader/loader.conf
-    rm -rf "$merged"/boot/*
+    rm -rf "${merged:?}"/boot/*
     echo 'LABEL=ESP /boot vfat umask=0077,noauto,x-systemd.automount 0 2' >>"$merged"/etc/fstab
     parts+=("$folder"/esp.part)
     table+="

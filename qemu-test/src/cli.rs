@@ -9,10 +9,13 @@ use std::{
 };
 
 use clap::Args;
+#[cfg(test)]
+use clap::FromArgMatches;
+use indicatif::{ProgressBar, ProgressStyle};
 use roost_lab::fixtures::roost;
 use roost_qemu::{
     Arch, Disk, Error, Image, Machine, Result, Start, boot, firmware,
-    test::{self, Fleet, FleetSpec, Options, Report, STEPS, Step},
+    test::{self, Audience, Fleet, FleetSpec, Options, Ran, Report, STEPS, Step},
 };
 
 /// What is booted.
@@ -134,7 +137,7 @@ struct Boards {
     /// Memory of each board in MiB
     #[arg(long, default_value_t = 1024)]
     mem_mib: u32,
-    /// Where consoles, journals and network traffic are put; what is there is removed
+    /// Where consoles, journals and network traffic are put; those of an earlier run are removed
     #[arg(long, value_name = "FOLDER", default_value = "target/qemu/results")]
     results: PathBuf,
 }
@@ -184,19 +187,27 @@ fn install_tools(archs: &[Arch]) -> Result<()> {
     if status.success() { Ok(()) } else { Err(failed("the reason is above".to_owned())) }
 }
 
-/// Makes a folder that is empty.
+/// The file by which a folder is known as one for results.
+const MARK: &str = ".roost-qemu";
+
+/// Makes a folder for results that is empty. One that was not made here is left alone.
 fn clear(folder: &Path) -> Result<()> {
     let failed = |doing| {
         let path = folder.to_owned();
         move |source| Error::File { doing, path, source }
     };
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove")(error));
-        }
-        _ => {}
+    let mark = folder.join(MARK);
+    if mark.exists() {
+        fs::remove_dir_all(folder).map_err(failed("remove"))?;
     }
-    fs::create_dir_all(folder).map_err(failed("create"))
+    fs::create_dir_all(folder).map_err(failed("create"))?;
+    if fs::read_dir(folder).map_err(failed("list"))?.next().is_some() {
+        return Err(Error::Wrong(format!(
+            "{} is not empty, and nothing here has made it; name another folder for the results",
+            folder.display()
+        )));
+    }
+    fs::write(mark, "").map_err(failed("write to"))
 }
 
 #[derive(Args)]
@@ -207,16 +218,16 @@ traffic (pcap); its journal, too, if something failed.
 Examples:
   roost-qemu test                                both architectures, with images made of Debian's packages
   roost-qemu test --arch riscv64
-  roost-qemu test --arch riscv64 --image roost-0.1.0-qemu-riscv64-virt.img.zst --skip graph,update
+  roost-qemu test --arch riscv64 --image roost-0.1.0-qemu-riscv64-virt.img.zst --skip graph,power-cut,native,update
   roost-qemu test --only enrol --repeat 10       ten boots in a row"
 )]
 pub(crate) struct Test {
     #[command(flatten)]
     boards: Boards,
-    /// Run these steps only; the first one, enrol, always
+    /// Run these steps only; those that go on from others take enrol, the first one, too
     #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = step)]
     only: Vec<&'static Step>,
-    /// Leave these steps out; graph and update need a C compiler in the sandbox of the boards' Nix
+    /// Leave these steps out; graph, power-cut, native and update are for Debian's guests
     #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = step)]
     skip: Vec<&'static Step>,
     /// Do all of it so many times, each with a new fleet and new disks
@@ -245,10 +256,14 @@ impl Test {
     fn steps(&self) -> Vec<&'static Step> {
         let named = |list: &[&Step], step: &Step| list.iter().any(|it| it.name == step.name);
         let chosen = |step: &&Step| {
-            step.name == STEPS[0].name
-                || (self.only.is_empty() || named(&self.only, step)) && !named(&self.skip, step)
+            (self.only.is_empty() || named(&self.only, step)) && !named(&self.skip, step)
         };
-        STEPS.iter().filter(chosen).collect()
+        let mut steps: Vec<&Step> = STEPS.iter().filter(chosen).collect();
+        let first = &STEPS[0];
+        if steps.iter().any(|step| step.is_in_order()) && !named(&steps, first) {
+            steps.insert(0, first);
+        }
+        steps
     }
 
     /// True if all of it passed.
@@ -261,9 +276,10 @@ impl Test {
         }
         let spec = self.boards.spec()?;
         let options = Options { idle: Duration::from_secs(self.idle_s.into()) };
-        let mut report = Report::default();
+        let (steps, mut report) = (self.steps(), Report::default());
         for _ in 0..self.repeat {
-            self.run_once(&spec, &options, &mut report)?;
+            let teller = &mut Teller::new(self.json);
+            report.steps.extend(test::run(&spec, &steps, &options, teller)?.steps);
         }
         let results = &self.boards.results;
         report.write_junit(&results.join("junit.xml"))?;
@@ -280,28 +296,47 @@ impl Test {
         if !report.passed() {
             eprintln!("roost-qemu: what there is to look at is in {}", results.display());
         }
-        self.tell(&format!("\nroost-qemu: {passed} passed, {failed} failed"));
+        tell(self.json, &format!("\nroost-qemu: {passed} passed, {failed} failed"));
         Ok(report.passed())
     }
+}
 
-    fn run_once(&self, spec: &FleetSpec, options: &Options, report: &mut Report) -> Result<()> {
-        let mut fleet = Fleet::new(spec)?;
-        let ran = test::run(&mut fleet, &self.steps(), options, |ran| self.tell(&ran.to_string()));
-        if !ran.passed() {
-            fleet.keep_evidence();
+/// Tells people, while standard output may be for programs.
+fn tell(aside: bool, text: &str) {
+    if aside {
+        eprintln!("{text}");
+    } else {
+        println!("{text}");
+        let _ = io::stdout().flush();
+    }
+}
+
+/// Tells how the steps ended, and on a terminal what is going on.
+struct Teller {
+    aside: bool,
+    going_on: ProgressBar,
+}
+
+impl Teller {
+    fn new(aside: bool) -> Self {
+        Self { aside, going_on: ProgressBar::hidden() }
+    }
+}
+
+impl Audience for Teller {
+    fn begins(&mut self, step: &Step) {
+        self.going_on.finish_and_clear();
+        // It shows itself on a terminal only.
+        self.going_on = ProgressBar::new_spinner().with_message(step.name);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+            self.going_on.set_style(style);
         }
-        report.steps.extend(ran.steps);
-        Ok(())
+        self.going_on.enable_steady_tick(Duration::from_secs(1));
     }
 
-    /// Tells people, while standard output may be for programs.
-    fn tell(&self, text: &str) {
-        if self.json {
-            eprintln!("{text}");
-        } else {
-            println!("{text}");
-            let _ = io::stdout().flush();
-        }
+    fn ended(&mut self, ran: &Ran) {
+        self.going_on.finish_and_clear();
+        tell(self.aside, &ran.to_string());
     }
 }
 
@@ -320,17 +355,49 @@ impl Shell {
     pub(crate) fn run(&self) -> Result<bool> {
         let spec = self.boards.spec()?;
         let mut fleet = Fleet::new(&spec)?;
-        let enrol = [&STEPS[0]];
-        let options = Options { idle: Duration::ZERO };
         eprintln!(
             "roost-qemu: the boards are starting; consoles are in {}",
             spec.results.display()
         );
-        let report = test::run(&mut fleet, &enrol, &options, |ran| eprintln!("{ran}"));
-        if !report.passed() {
+        if let Err(error) = fleet.enrol() {
             fleet.keep_evidence();
-            return Ok(false);
+            return Err(error);
         }
         Ok(fleet.workstation().shell()?.success())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_an_earlier_run_are_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (results, kept) = (folder.path().join("results"), folder.path().join("kept"));
+        clear(&results).unwrap();
+        fs::write(results.join("junit.xml"), "").unwrap();
+        clear(&results).unwrap();
+        assert!(!results.join("junit.xml").exists());
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("thesis.tex"), "").unwrap();
+        let error = clear(&kept).unwrap_err().to_string();
+        assert!(error.contains("is not empty") && kept.join("thesis.tex").exists(), "{error}");
+    }
+
+    #[test]
+    fn steps_that_go_on_from_others_take_the_first_one_along() {
+        let names = |args: &[&str]| -> Vec<&str> {
+            let argv = ["test"].iter().chain(args);
+            let command = Test::augment_args(clap::Command::new("test"));
+            let matches = command.try_get_matches_from(argv).unwrap();
+            let test = Test::from_arg_matches(&matches).unwrap();
+            test.steps().iter().map(|step| step.name).collect()
+        };
+        assert_eq!(names(&[]).len(), STEPS.len());
+        assert_eq!(names(&["--only", "link,graph"]), ["enrol", "graph", "link"]);
+        assert_eq!(names(&["--only", "idle"]), ["idle"]);
+        let some = names(&["--skip", "graph,power-cut,native,update"]);
+        assert_eq!(some, ["enrol", "grow", "link", "drain", "idle"]);
     }
 }

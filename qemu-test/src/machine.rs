@@ -107,7 +107,12 @@ impl Machine {
             Accelerator::Tcg => ("tcg", self.arch.cpu()),
             Accelerator::Kvm => ("kvm", "host"),
         };
-        add(&["-machine", "virt", "-accel", accelerator, "-cpu", cpu]);
+        let machine = match (self.arch, self.accelerator) {
+            // Many of ARM's servers have no interrupt controller of version 2, which is the default.
+            (Arch::Aarch64, Accelerator::Kvm) => "virt,gic-version=host",
+            _ => "virt",
+        };
+        add(&["-machine", machine, "-accel", accelerator, "-cpu", cpu]);
         add(&["-smp", &self.cpus.to_string(), "-m", &self.mem_mib.to_string()]);
         add(&["-nodefaults", "-display", "none"]);
         add(&["-chardev", "socket,id=console,fd=0", "-serial", "chardev:console"]);

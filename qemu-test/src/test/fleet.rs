@@ -1,10 +1,6 @@
 //! A workstation and emulated boards on one LAN, as people set them up.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use roost_lab::{
     Command, Host, Lan, Service,
@@ -16,6 +12,7 @@ use roost_lab::{
 };
 use serde_json::Value;
 
+use super::report::Figure;
 use crate::{
     Arch, Guest, GuestSpec, Image,
     error::{Error, Result, ensure, file},
@@ -93,6 +90,13 @@ pub struct FleetSpec {
     pub mem_mib: u32,
     /// Where consoles, journals and network traffic are kept.
     pub results: PathBuf,
+}
+
+impl FleetSpec {
+    /// The same for another fleet, whose results are in a folder below.
+    pub(super) fn below(&self, folder: &str) -> Self {
+        Self { results: self.results.join(folder), ..self.clone() }
+    }
 }
 
 /// A workstation, which holds the fleet's key, and boards.
@@ -178,25 +182,28 @@ impl Fleet {
         Guest::new(&self.lan, spec)
     }
 
-    fn place(&self, name: &str, what: &str) -> PathBuf {
-        self.lan.folder().join(format!("{name}.{what}"))
+    /// Switches the boards on, and waits until they have enrolled themselves; gives how long each took.
+    ///
+    /// # Errors
+    ///
+    /// One did not.
+    pub fn enrol(&mut self) -> Result<Vec<Figure>> {
+        self.each(|desk, board| {
+            board.guest.power_on()?;
+            desk.wait_reach(board.name(), "up", BOOT)?;
+            let took_s = board.guest.console()?.age().as_secs_f64();
+            Ok(Figure::new(board.arch(), "power-on to enrolled", took_s, "s"))
+        })
     }
 
-    /// Where consoles, journals and network traffic are kept.
-    #[must_use]
-    pub fn results(&self) -> &Path {
-        &self.results
+    fn place(&self, name: &str, what: &str) -> PathBuf {
+        self.lan.folder().join(format!("{name}.{what}"))
     }
 
     /// The workstation.
     #[must_use]
     pub fn workstation(&self) -> &Host {
         &self.ws
-    }
-
-    /// The boards.
-    pub fn boards(&mut self) -> &mut [Board] {
-        &mut self.boards
     }
 
     /// What is done on a workstation and with boards from several threads at once.

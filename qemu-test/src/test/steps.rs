@@ -6,7 +6,9 @@ use roost_lab::now;
 use serde_json::Value;
 
 use super::{
-    fleet::{BOOT, BUILD, Board, Desk, Fleet, SOON, SOURCES, ensure_content},
+    daemon::{self, MAX_RSS_MIB},
+    fleet::{BOOT, BUILD, Board, Desk, Fleet, FleetSpec, SOON, SOURCES, ensure_content},
+    idle,
     report::Figure,
 };
 use crate::{
@@ -20,8 +22,32 @@ pub struct Step {
     pub name: &'static str,
     /// What it shows.
     pub shows: &'static str,
-    run: fn(&mut Fleet, &Options) -> Result<Vec<Figure>>,
+    pub(super) run: Run,
 }
+
+impl Step {
+    /// Whether it goes on from where the one before has ended.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        matches!(self.run, Run::InOrder(_))
+    }
+}
+
+/// How a step is run.
+#[derive(Clone, Copy)]
+pub(super) enum Run {
+    /// On the fleet that all such steps have in common, one after the other.
+    InOrder(InOrder),
+    /// On a fleet of its own, in a folder of its own, meanwhile. It tells when it has no more need of the
+    /// machine's CPUs.
+    Apart(Apart),
+}
+
+/// Gives what was measured, or why it does not hold.
+type InOrder = fn(&mut Fleet) -> Result<Vec<Figure>>;
+
+/// The same. What it is given in the end is to be called at rest.
+type Apart = fn(&FleetSpec, &Options, &dyn Fn()) -> Result<Vec<Figure>>;
 
 /// What can be chosen.
 #[derive(Clone, Copy, Debug)]
@@ -30,66 +56,28 @@ pub struct Options {
     pub idle: Duration,
 }
 
-impl Step {
-    /// Runs it; gives what was measured.
-    ///
-    /// # Errors
-    ///
-    /// What it shows does not hold.
-    pub fn run(&self, fleet: &mut Fleet, options: &Options) -> Result<Vec<Figure>> {
-        (self.run)(fleet, options)
-    }
+const fn in_order(name: &'static str, shows: &'static str, run: InOrder) -> Step {
+    Step { name, shows, run: Run::InOrder(run) }
 }
 
 /// All of them.
 pub const STEPS: &[Step] = &[
-    Step { name: "enrol", shows: "boards that are switched on enrol themselves", run: enrol },
-    Step { name: "grow", shows: "the root has grown to the disk", run: grow },
-    Step {
-        name: "graph",
-        shows: "C programs are compiled and run natively on the boards",
-        run: graph,
-    },
-    Step {
-        name: "power-cut",
-        shows: "a power cut in mid-build loses no job, and a second boot re-enrols nothing",
-        run: power_cut,
-    },
-    Step { name: "link", shows: "a board whose cable was out is used again", run: link },
-    Step {
-        name: "drain",
-        shows: "a drained board is given nothing until it is resumed",
-        run: drain,
-    },
-    Step {
-        name: "native",
-        shows: "the RISC-V board builds what the ARM board is asked for",
-        run: native,
-    },
-    Step {
-        name: "update",
-        shows: "a board is given a system built on it, and keeps it",
-        run: update,
-    },
-    Step { name: "idle", shows: "an idle board is small and quiet", run: idle },
+    in_order("enrol", "boards that are switched on enrol themselves", Fleet::enrol),
+    in_order("grow", "the root has grown to the disk", grow),
+    in_order("graph", "C programs are compiled and run natively on the boards", graph),
+    in_order(
+        "power-cut",
+        "a power cut in mid-build loses no job, and a second boot re-enrols nothing",
+        power_cut,
+    ),
+    in_order("link", "a board whose cable was out is used again", link),
+    in_order("drain", "a drained board is given nothing until it is resumed", drain),
+    in_order("native", "the RISC-V board builds what the ARM board is asked for", native),
+    in_order("update", "a board is given a system built on it, and keeps it", update),
+    Step { name: "idle", shows: "an idle board is small and quiet", run: Run::Apart(idle::run) },
 ];
 
-fn enrol(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
-    let enrolled = fleet.each(|desk, board| {
-        board.guest.power_on()?;
-        let name = board.name().to_owned();
-        desk.wait_reach(&name, "up", BOOT)?;
-        Ok(Figure::new(
-            board.arch(),
-            "power-on to enrolled",
-            board.guest.console()?.age().as_secs_f64(),
-            "s",
-        ))
-    })?;
-    Ok(enrolled)
-}
-
-fn grow(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
+fn grow(fleet: &mut Fleet) -> Result<Vec<Figure>> {
     fleet.each(|desk, board| {
         let disk = crate::DISK_MIB;
         let grown = || {
@@ -104,7 +92,7 @@ fn grow(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
     })
 }
 
-fn graph(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
+fn graph(fleet: &mut Fleet) -> Result<Vec<Figure>> {
     fleet.each(|desk, board| {
         let (arch, started) = (board.arch(), now());
         build_graph(desk, board, "graph")?;
@@ -157,7 +145,7 @@ fn boot_id(desk: &Desk, board: &str) -> Result<String> {
     desk.ssh(board, "cat /proc/sys/kernel/random/boot_id")
 }
 
-fn power_cut(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
+fn power_cut(fleet: &mut Fleet) -> Result<Vec<Figure>> {
     fleet.each(|desk, board| {
         let (name, system) = (board.name().to_owned(), board.system());
         let (before, boot) = (identity(desk, board)?, boot_id(desk, &name)?);
@@ -195,7 +183,7 @@ fn power_cut(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
     })
 }
 
-fn link(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
+fn link(fleet: &mut Fleet) -> Result<Vec<Figure>> {
     fleet
         .each(|desk, board| {
             let name = board.name().to_owned();
@@ -224,7 +212,7 @@ fn build_one(desk: &Desk, board: &Board, salt: &str) -> Result<()> {
     ensure_content(&desk.ws, output.stdout.trim(), "quick\n")
 }
 
-fn drain(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
+fn drain(fleet: &mut Fleet) -> Result<Vec<Figure>> {
     fleet.each(|desk, board| {
         let (name, system) = (board.name(), board.system());
         desk.ssh(name, "roost drain")?;
@@ -240,9 +228,13 @@ fn drain(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
         })?;
         desk.ssh(name, "roost resume")?;
         let output = build.wait(BUILD)?.ok()?;
-        ensure_content(&desk.ws, output.stdout.trim(), "quick\n")
-    })?;
-    Ok(Vec::new())
+        ensure_content(&desk.ws, output.stdout.trim(), "quick\n")?;
+        let rss_mib = daemon::facts(desk, name)?.rss_mib;
+        let figure = Figure::new(board.arch(), "daemon's memory after builds", rss_mib, "MiB");
+        let figure = figure.at_most(MAX_RSS_MIB);
+        figure.ensure_within()?;
+        Ok(figure)
+    })
 }
 
 /// Configurations of a board that asks nobody, and of one that asks others for what it does not run.
@@ -257,7 +249,7 @@ fn configure(desk: &Desk, board: &str, config: &str) -> Result<()> {
     desk.ssh(board, &script).map(drop)
 }
 
-fn native(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
+fn native(fleet: &mut Fleet) -> Result<Vec<Figure>> {
     let desk = fleet.desk();
     let of = |arch| fleet.boards.iter().find(|board| board.arch() == arch);
     let (Some(arm), Some(riscv)) = (of(Arch::Aarch64), of(Arch::Riscv64)) else {
@@ -304,7 +296,7 @@ fn stock_builder(desk: &Desk, board: &str, system: &str) -> Result<String> {
     Ok(format!("ssh-ng://roost@{board} {system} /root/.ssh/id_ed25519 1 1 - - -"))
 }
 
-fn update(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
+fn update(fleet: &mut Fleet) -> Result<Vec<Figure>> {
     fleet.each(|desk, board| {
         let (name, system) = (board.name().to_owned(), board.system());
         let boot = boot_id(desk, &name)?;
@@ -327,64 +319,4 @@ fn update(fleet: &mut Fleet, _: &Options) -> Result<Vec<Figure>> {
         build_one(desk, board, "after the update")?;
         Ok(Figure::new(board.arch(), "roost update until it is kept", took.as_secs_f64(), "s"))
     })
-}
-
-/// What is said of the daemon: its memory, its program, and how often its threads have run.
-const DAEMON: &str = r#"pid=$(systemctl show --property=MainPID --value roost)
-    awk '$1 == "VmRSS:" { print $2 }' /proc/$pid/status
-    stat -L -c %s /proc/$pid/exe
-    cat /proc/$pid/task/*/status | awk '/ctxt_switches/ { sum += $2 } END { print sum }'"#;
-
-/// See [`DAEMON`].
-struct DaemonFacts {
-    rss_kib: f64,
-    program_bytes: f64,
-    switches: f64,
-}
-
-fn daemon(desk: &Desk, board: &str) -> Result<DaemonFacts> {
-    let said = desk.ssh(board, DAEMON)?;
-    let numbers: Vec<f64> = said.lines().filter_map(|line| line.trim().parse().ok()).collect();
-    let [rss_kib, program_bytes, switches] = numbers[..] else {
-        return Err(Error::Wrong(format!("{board} tells nothing of its daemon: {said}")));
-    };
-    Ok(DaemonFacts { rss_kib, program_bytes, switches })
-}
-
-/// The most memory that the daemon may have when it is idle, in MiB, and the most bytes of its program.
-const MAX_RSS_MIB: f64 = 15.0;
-const MAX_PROGRAM_MIB: f64 = 10.0;
-
-fn idle(fleet: &mut Fleet, options: &Options) -> Result<Vec<Figure>> {
-    let minutes = options.idle.as_secs_f64() / 60.0;
-    let figures = fleet.each(|desk, board| {
-        let (name, arch) = (board.name().to_owned(), board.arch());
-        // What the builds before have left to be written is not of the idle time.
-        desk.ssh(&name, "sync")?;
-        let before = daemon(desk, &name)?;
-        let written = board.guest.disk_use()?.written_bytes;
-        let ended = board.guest.wait_for_end(options.idle);
-        ensure(!ended, || format!("{name} ended"))?;
-        let written = board.guest.disk_use()?.written_bytes - written;
-        let after = daemon(desk, &name)?;
-        #[expect(clippy::cast_precision_loss, reason = "what an idle machine writes is little")]
-        let written_kib = written as f64 / 1024.0;
-        Ok([
-            Figure::new(arch, "daemon, idle", after.rss_kib / 1024.0, "MiB").at_most(MAX_RSS_MIB),
-            Figure::new(arch, "program", after.program_bytes / 1_000_000.0, "MB")
-                .at_most(MAX_PROGRAM_MIB),
-            Figure::new(
-                arch,
-                "daemon's wake-ups when idle",
-                (after.switches - before.switches) / minutes,
-                "a minute",
-            ),
-            Figure::new(arch, "written when idle", written_kib / minutes, "KiB a minute"),
-        ])
-    })?;
-    let figures: Vec<Figure> = figures.into_iter().flatten().collect();
-    for figure in &figures {
-        figure.ensure_within()?;
-    }
-    Ok(figures)
 }

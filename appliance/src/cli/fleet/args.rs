@@ -21,7 +21,8 @@ copy of: who belongs to the fleet, and who no longer does, is learnt again from 
 
 Examples:
   roost fleet init
-  roost seed /dev/sdX     then: a card that lets a board in")]
+  roost flash --board rock-5b /dev/sdX
+                          then: a card for a board, with what lets it in")]
     Init(Output),
 
     /// Show this node's fleet, and how it stands to it.

@@ -52,7 +52,7 @@ fleet, put it back as root's with mode 0600, on this machine or on a fresh one, 
 there: who belongs to the fleet, and who no longer does, is learnt again from the boards. Seeds that
 no board has used yet are lost then, and have to be written anew.
 
-Next: `roost seed /dev/sdX` writes to a board's card what lets it in.
+Next: `roost flash --board BOARD /dev/sdX` writes a board's card, with what lets it in.
 ",
         path = key_file.display()
     )?)
