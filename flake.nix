@@ -31,9 +31,22 @@
         inherit lib nixosSystem;
         nixosHardware = nixos-hardware;
       };
+      # VM tests of the images. They are packages, of which few are checks: most of the images would be
+      # compiled for hours.
+      boots = pkgs:
+        let
+          inherit (pkgs.stdenv.hostPlatform) system;
+        in
+        lib.optionalAttrs (system != "riscv64-linux") (import ./tests/nix/boot.nix {
+          inherit lib nixpkgs pkgs;
+          images = images.packagesFor system;
+        });
     in
     {
-      overlays.default = final: _: { roost = final.callPackage ./appliance/package.nix { }; };
+      overlays.default = final: _: {
+        roost = final.callPackage ./appliance/package.nix { };
+        roost-qemu = final.callPackage ./qemu-test/package.nix { };
+      };
 
       formatter = forSystems (pkgs: pkgs.nixpkgs-fmt);
 
@@ -51,8 +64,8 @@
 
       packages = forSystems (pkgs: {
         default = pkgs.roost;
-        inherit (pkgs) roost;
-      } // images.packagesFor pkgs.stdenv.hostPlatform.system);
+        inherit (pkgs) roost roost-qemu;
+      } // images.packagesFor pkgs.stdenv.hostPlatform.system // boots pkgs);
 
       apps = forSystems (pkgs:
         let
@@ -110,6 +123,7 @@
       checks = forSystems (pkgs: import ./tests/nix/checks.nix {
         inherit lib nixosSystem nixpkgs pkgs;
         inherit (self) nixosConfigurations nixosModules;
+        boots = boots pkgs;
       });
     };
 }

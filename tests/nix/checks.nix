@@ -1,5 +1,7 @@
 # What `nix flake check` builds on one system.
-{ lib, nixosConfigurations, nixosModules, nixosSystem, nixpkgs, pkgs }:
+#
+# boots  what boot.nix has for this system
+{ boots, lib, nixosConfigurations, nixosModules, nixosSystem, nixpkgs, pkgs }:
 let
   inherit (pkgs.stdenv.hostPlatform) system;
 
@@ -49,4 +51,8 @@ lib.mapAttrs' (name: lib.nameValuePair "board-${name}")
 } // lib.optionalAttrs (system != "riscv64-linux") {
   # There the machines of the test would be emulated, and take hours to boot.
   vm = import ./vm.nix { inherit lib nixosModules nixpkgs pkgs; };
+} // lib.optionalAttrs (system == "aarch64-linux") {
+  # The cache has all that is in this image, but roost. Elsewhere, and for RISC-V, a whole system would be
+  # compiled.
+  inherit (boots) boot-qemu-aarch64-virt;
 }
