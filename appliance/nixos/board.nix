@@ -107,6 +107,9 @@ in
         # what its queue needs, and does not hold what a later job could have used again.
         min-free = lib.mkDefault (lib.max (2048 * mib) (2 * wantedFree));
         max-free = lib.mkDefault (lib.max (8192 * mib) (4 * wantedFree));
+        # Boards lose power. Without this Nix calls a path valid before its files are on the disk: after a power
+        # cut they may be empty, and what is built with them is wrong.
+        sync-before-registering = lib.mkDefault true;
         # Each of roost's builds has a connection of its own, and is told its cores there: how many run
         # is roost's decision. This is for what is built past roost, such as the board's own system.
         max-jobs = lib.mkIf onlyBoard (lib.mkDefault 1);

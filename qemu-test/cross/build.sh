@@ -17,6 +17,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 cache=${CROSS_CACHE:-$repository/target/cross}
 mirror=${LAB_MIRROR:-http://deb.debian.org/debian}
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # Cargo's and Debian's names of an architecture's target.
 triple() {
@@ -71,6 +72,8 @@ quietly() {
 if [ ! -d "$root" ]; then
   echo "build.sh: building a root with compilers (once, some minutes)" >&2
   "$repository/scripts/need.sh" mmdebstrap >&2
+  # Without it, as on Ubuntu, nothing of Debian's can be verified.
+  [ -e "$keyring" ] || "$repository/scripts/need.sh" debian-archive-keyring >&2
   rm -rf --one-file-system "$root.part"
   # In a mount namespace of its own, so that an interrupted run leaves no mounts behind.
   quietly unshare --mount mmdebstrap --mode=root --variant=apt \

@@ -20,6 +20,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 cache=${QEMU_CACHE:-$repository/target/qemu}
 mirror=${LAB_MIRROR:-http://deb.debian.org/debian}
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 arch=${1:-}
 [ "$#:${2:-}:${4:-}" = 5:--program:--pages-by ] || usage
@@ -80,6 +81,8 @@ but_modules=(drivers/block drivers/char drivers/net/virtio_net drivers/net/net_f
 
 "$repository/scripts/need.sh" mmdebstrap mkfs.ext4=e2fsprogs mkfs.vfat=dosfstools mcopy=mtools sfdisk=fdisk \
   depmod=kmod cpio xz=xz-utils systemctl=systemd >&2
+# Without it, as on Ubuntu, nothing of Debian's can be verified.
+[ -e "$keyring" ] || "$repository/scripts/need.sh" debian-archive-keyring >&2
 [ -e "$firmware" ] || "$repository/scripts/need.sh" "$firmware_package" >&2
 
 mkdir -p "$cache"

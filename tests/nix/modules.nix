@@ -60,6 +60,7 @@ in
       trusted-users = has "\ntrusted-users = root\n" conf;
       # Above the 4096 MiB that this machine wants free for a build to begin.
       min-free = has "\nmin-free = 8589934592\n" conf;
+      power-cuts = has "\nsync-before-registering = true\n" conf;
       max-free = has "\nmax-free = 17179869184\n" conf;
       extra-platforms = lacks "extra-platforms" conf;
       build-dir = lacks "build-dir" conf;

@@ -177,7 +177,8 @@ fn the_way_to_a_nix_daemon_for_the_second_store_is_checked_where_there_is_one() 
 #[test]
 fn a_board_is_well_and_what_is_broken_is_named_with_its_fix() -> Result<()> {
     let lan = Lan::new()?;
-    let board = roost::board(lan.host("board").system("aarch64-linux"), 2, "")?.start()?;
+    let host = lan.host("board").system("aarch64-linux").nix_conf("sync-before-registering = true");
+    let board = roost::board(host, 2, "")?.start()?;
     trust::found(&board)?;
     board.enable_service(Service::ROOST)?;
     assert_eq!(complaints(&board)?, [""; 0]);
@@ -202,6 +203,12 @@ fn a_board_is_well_and_what_is_broken_is_named_with_its_fix() -> Result<()> {
                 mended_by: "usermod --shell /bin/sh roost",
                 told: "failed build user: the shell of roost runs no commands",
                 fix: "usermod --shell /bin/sh roost",
+            },
+            Broken {
+                by: "echo sync-before-registering = false >>/etc/nix/nix.conf",
+                mended_by: "sed -i '$d' /etc/nix/nix.conf",
+                told: "warning power cuts: may leave valid paths with empty files",
+                fix: "sync-before-registering = true",
             },
         ],
     )?;

@@ -15,8 +15,16 @@ const LOG_LEVEL: &str = "ROOST_LOG";
 pub(super) fn run(config: &Path) -> Result<(), CommandError> {
     let config = Config::load_or_default(config)?;
     log_to_stderr();
+    stay_small();
     super::runtime()?.block_on(daemon::run(config))?;
     Ok(())
+}
+
+/// Where huge pages are on for everybody, the kernel makes one of each thread's stack after a while, and a
+/// daemon that uses some KiB of each has 2 MiB of each (Documentation/admin-guide/mm/transhuge.rst).
+fn stay_small() {
+    // Without it the daemon is larger, and works as well.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// One line an event. The journal, which sets `JOURNAL_STREAM` (systemd.exec(5)), has its own clock.

@@ -6,7 +6,7 @@ use super::{
     report::Figure,
     steps::Options,
 };
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 
 /// Starts boards, waits until they have enrolled and come to rest, and watches them.
 ///
@@ -28,7 +28,11 @@ fn watch(fleet: &mut Fleet, options: &Options, at_rest: &dyn Fn()) -> Result<Vec
     at_rest();
     let figures = fleet.each(|desk, board| alone(desk, board, options))?;
     let figures: Vec<Figure> = figures.into_iter().flatten().collect();
-    figures.iter().try_for_each(Figure::ensure_within)?;
+    let within = figures.iter().try_for_each(Figure::ensure_within);
+    within.map_err(|error| {
+        let all: String = figures.iter().map(|figure| format!("\n{figure}")).collect();
+        Error::Wrong(format!("{error}; of all:{all}"))
+    })?;
     Ok(figures)
 }
 

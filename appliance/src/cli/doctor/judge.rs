@@ -25,7 +25,8 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
     }
     findings.extend([nix_daemon(facts), daemon(facts), fleet(facts)]);
     if config.board.enable {
-        findings.extend([offers(facts, &config), user(facts), sshd(facts), update(facts)]);
+        findings.extend([offers(facts, &config), power_cuts(facts), user(facts)]);
+        findings.extend([sshd(facts), update(facts)]);
     }
     if config.workstation.enable {
         findings.extend([builders(facts), bash(facts)]);
@@ -304,6 +305,27 @@ fn update(facts: &Facts) -> Finding {
             "on the workstation, `roost update BOARD` tells more, and `roost update BOARD SYSTEM` tries \
              another system",
         ),
+    }
+}
+
+/// Whether Nix has a path on the disk before it calls it valid. By default it does not: after a power cut
+/// there are valid paths with empty files, and what is built with them is wrong.
+fn power_cuts(facts: &Facts) -> Finding {
+    let check = "power cuts";
+    let setting = "sync-before-registering";
+    let settings = match &facts.nix_settings {
+        Ok(settings) => settings,
+        Err(why) => return finding(check, Verdict::Skipped, why),
+    };
+    match settings.get(setting).map(String::as_str) {
+        Some("true") => finding(check, Verdict::Ok, "leave no damaged paths in Nix's store"),
+        Some(_) => finding(
+            check,
+            Verdict::Warning,
+            "may leave valid paths with empty files in Nix's store, and wrong builds after them",
+        )
+        .fix(format!("in nix.conf: {setting} = true; then: systemctl restart nix-daemon")),
+        None => finding(check, Verdict::Skipped, format!("this Nix has no setting {setting}")),
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) fn healthy() -> Facts {
         nix_settings: Ok(settings(&[
             ("builders", "@/run/roost/machines"),
             ("extra-platforms", "i686-linux x86_64-linux"),
+            ("sync-before-registering", "true"),
             ("system", "x86_64-linux"),
         ])),
         nix_has_bash: Ok(true),
@@ -111,7 +112,7 @@ fn nothing_is_wrong_with_a_healthy_machine() {
     let findings = judge(&healthy());
     let wrong: Vec<_> = findings.iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(findings.len(), 17);
+    assert_eq!(findings.len(), 18);
 }
 
 #[test]
@@ -294,4 +295,16 @@ fn an_update_that_was_rolled_back_is_a_warning_with_what_to_do() {
     let update = findings.iter().find(|finding| finding.check == "update").unwrap();
     assert_eq!(update.verdict, Verdict::Warning);
     assert!(update.found.contains("rolled back") && update.fix.contains("roost update"));
+}
+
+#[test]
+fn a_board_whose_nix_calls_paths_valid_before_they_are_on_the_disk_is_warned_of() {
+    let setting = "sync-before-registering";
+    let finding = after("power cuts", |facts| set(&mut facts.nix_settings, setting, "false"));
+    assert_eq!(finding.verdict, Verdict::Warning);
+    assert!(finding.fix.contains("sync-before-registering = true"), "{finding:?}");
+    let finding = after("power cuts", |facts| {
+        facts.nix_settings.as_mut().unwrap().remove(setting);
+    });
+    assert_eq!(finding.verdict, Verdict::Skipped);
 }
