@@ -15,6 +15,11 @@ done
 
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+# apt waits for nobody, and there may be two of us.
+if [ -d /var/lib/apt ]; then
+  exec 9</var/lib/apt
+  flock 9
+fi
 { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >/dev/null || {
   echo "need.sh: cannot install ${missing[*]}; is this Debian, are you root, is a mirror set?" >&2
   exit 1

@@ -1,6 +1,7 @@
 //! The commands.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -121,7 +122,7 @@ impl Boot {
 /// Which boards there are.
 #[derive(Args)]
 struct Boards {
-    /// A board of this architecture; may be given more than once [default: one of each]
+    /// A board of this architecture; may be given for each [default: one of each]
     #[arg(long, value_enum)]
     arch: Vec<Arch>,
     /// The board's image, instead of one that is made of Debian's packages; once for each --arch, in the
@@ -143,9 +144,17 @@ struct Boards {
 }
 
 impl Boards {
+    fn archs(&self) -> Vec<Arch> {
+        if self.arch.is_empty() { Arch::ALL.to_vec() } else { self.arch.clone() }
+    }
+
     /// Makes what has to be made for them.
     fn spec(&self) -> Result<FleetSpec> {
-        let archs = if self.arch.is_empty() { Arch::ALL.to_vec() } else { self.arch.clone() };
+        let archs = self.archs();
+        if archs.iter().collect::<BTreeSet<_>>().len() < archs.len() {
+            let why = "two boards of one architecture: a build could be on either of them";
+            return Err(Error::Wrong(why.to_owned()));
+        }
         install_tools(&archs)?;
         let images = if self.image.is_empty() {
             Image::build(&archs, &roost::program()?)?
@@ -255,8 +264,11 @@ fn step(name: &str) -> Result<&'static Step, String> {
 impl Test {
     fn steps(&self) -> Vec<&'static Step> {
         let named = |list: &[&Step], step: &Step| list.iter().any(|it| it.name == step.name);
+        let archs = self.boards.archs();
         let chosen = |step: &&Step| {
-            (self.only.is_empty() || named(&self.only, step)) && !named(&self.skip, step)
+            step.needs.iter().all(|arch| archs.contains(arch))
+                && (self.only.is_empty() || named(&self.only, step))
+                && !named(&self.skip, step)
         };
         let mut steps: Vec<&Step> = STEPS.iter().filter(chosen).collect();
         let first = &STEPS[0];
@@ -399,5 +411,7 @@ mod tests {
         assert_eq!(names(&["--only", "idle"]), ["idle"]);
         let some = names(&["--skip", "graph,power-cut,native,update"]);
         assert_eq!(some, ["enrol", "grow", "link", "drain", "idle"]);
+        let one_kind = names(&["--arch", "riscv64"]);
+        assert_eq!(one_kind.len(), STEPS.len() - 1, "{one_kind:?}");
     }
 }

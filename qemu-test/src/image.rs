@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -87,21 +88,29 @@ impl Image {
         })
     }
 
-    /// Makes a disk of it, as people make a card: `roost flash`, with a seed if there is one.
+    /// Makes a disk of it, as people make a card: `roost flash`, with a seed if there is one, which is a secret.
     ///
     /// # Errors
     ///
     /// The disk cannot be made, or `roost flash` failed.
-    pub fn flash(&self, roost: &Path, disk: &Path, seed: Option<&Path>) -> Result<()> {
+    pub fn flash(&self, roost: &Path, disk: &Path, seed: Option<&str>) -> Result<()> {
         let made = fs::File::create(disk).and_then(|made| made.set_len(DISK_MIB * 1024 * 1024));
         made.map_err(file("create", disk))?;
         let mut command = Command::new(roost);
         command.args(["flash", "--yes", "--board", self.arch.board(), "--image"]).arg(&self.file);
         match seed {
-            Some(seed) => command.arg("--from").arg(seed),
+            Some(_) => command.args(["--from", "-"]),
             None => command.arg("--no-seed"),
         };
-        let output = command.arg(disk).output().map_err(file("run", roost))?;
+        command.arg(disk).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let flashed = command.spawn().and_then(|mut child| {
+            if let (Some(mut stdin), Some(seed)) = (child.stdin.take(), seed) {
+                // Smaller than a pipe: this waits for nobody. Whoever does not read it says why.
+                let _ = stdin.write_all(seed.as_bytes());
+            }
+            child.wait_with_output()
+        });
+        let output = flashed.map_err(file("run", roost))?;
         if output.status.success() {
             return Ok(());
         }

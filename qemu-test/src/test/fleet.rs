@@ -165,10 +165,8 @@ impl Fleet {
         let seed = self.ws.check(&format!(
             "roost fleet token --hostname {name} --console-key {KEY}.pub 2>/dev/null"
         ))?;
-        let (seed_file, disk) = (self.place(&name, "seed"), self.place(&name, "disk"));
-        fs::write(&seed_file, seed + "\n").map_err(file("write", &seed_file))?;
-        image.flash(&roost::program()?, &disk, Some(&seed_file))?;
-        fs::remove_file(&seed_file).map_err(file("remove", &seed_file))?;
+        let disk = self.lan.folder().join(format!("{name}.disk"));
+        image.flash(&roost::program()?, &disk, Some(&(seed + "\n")))?;
         let spec = GuestSpec {
             folder: spec.results.join(&name),
             name,
@@ -194,10 +192,6 @@ impl Fleet {
             let took_s = board.guest.console()?.age().as_secs_f64();
             Ok(Figure::new(board.arch(), "power-on to enrolled", took_s, "s"))
         })
-    }
-
-    fn place(&self, name: &str, what: &str) -> PathBuf {
-        self.lan.folder().join(format!("{name}.{what}"))
     }
 
     /// The workstation.

@@ -7,7 +7,7 @@ fn a_fleet_is_made_once_and_its_key_is_what_to_keep() {
     let desk = machine("desk", 5, Role::Workstation);
     let told = print(|out| key::init(&desk.here, TEXT, out)).unwrap();
     let file = desk.dir.path().join("fleet/ca").display().to_string();
-    for words in ["SHA256:", &file, "the only one to keep", "learnt again", "roost seed"] {
+    for words in ["SHA256:", &file, "the only one to keep", "learnt again", "roost flash"] {
         assert!(told.contains(words), "no {words:?} in {told}");
     }
     assert!(matches!(desk.enrolment(), Enrolment::Enrolled { .. }));
