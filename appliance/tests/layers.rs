@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("place", &["model"]),
     ("queue", &["durable", "model"]),
     ("observe", &["model", "sys"]),
-    ("trust", &["durable", "model"]),
+    ("trust", &["durable", "model", "sys"]),
     ("enrol", &["model", "trust"]),
     ("update", &["durable", "model", "trust"]),
     ("first_boot", &["durable", "media", "trust"]),
@@ -34,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "bus", "config", "discover", "dispatch", "enrol", "execute", "fleet", "model",
-            "observe", "place", "queue", "trust", "update", "wire",
+            "observe", "place", "queue", "sys", "trust", "update", "wire",
         ],
     ),
     (

@@ -1,6 +1,8 @@
 //! What the system does for unsafe code alone. There is no other in the program; each use says here
 //! why it is right, and what is offered is safe.
 
+mod events;
+
 use std::{
     fs::{self, File},
     io,
@@ -11,6 +13,8 @@ use rustix::{
     ioctl,
     mm::{Advice, madvise},
 };
+
+pub(crate) use events::Events;
 
 /// Gives back the memory of everything that was mapped from files and not written to, most of it
 /// the program's own text. What is needed again is read from its file again.

@@ -1,12 +1,10 @@
 //! Tells when a file changes, without looking at it again and again (inotify(7)).
 
-use std::{io, mem::MaybeUninit, os::fd::OwnedFd, path::Path};
+use std::{io, path::Path};
 
-use rustix::{
-    fs::inotify::{self, CreateFlags, WatchFlags},
-    io::{Errno, read},
-};
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+use crate::sys::Events;
 
 /// What can make a file in a folder another one: it was written, moved there, or removed.
 const CHANGES: WatchFlags =
@@ -14,7 +12,7 @@ const CHANGES: WatchFlags =
 
 /// A watch on the folder of a file: editors replace files, so the folder is what stays.
 #[derive(Debug)]
-pub struct FileWatch(AsyncFd<OwnedFd>);
+pub struct FileWatch(Events);
 
 impl FileWatch {
     /// Starts to watch.
@@ -25,8 +23,7 @@ impl FileWatch {
         let folder = file.parent().unwrap_or(Path::new("/"));
         let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         inotify::add_watch(&events, folder, CHANGES)?;
-        #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd does own what it names")]
-        Ok(Self(AsyncFd::new(events)?))
+        Ok(Self(Events::new(events)?))
     }
 
     /// Returns when something in the folder has changed since the last time. Cancel safe.
@@ -34,16 +31,7 @@ impl FileWatch {
     /// # Errors
     /// The system's.
     pub async fn changed(&mut self) -> io::Result<()> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            // What happened does not matter, only that something did: all of it is read away.
-            let mut events = [MaybeUninit::<u8>::uninit(); 4096];
-            match read(ready.get_inner(), &mut events[..]) {
-                Ok(_) => return Ok(()),
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.0.next().await
     }
 }
 
