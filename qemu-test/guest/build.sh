@@ -65,8 +65,7 @@ units=(
   avahi-daemon.service guest-booted-system.service nix-daemon.socket roost-first-boot.service
   roost-update-trial.service roost-update.path roost.service ssh.service systemd-networkd.service
 )
-# What does nothing for a guest, or what an image has done when it was made: each takes an emulator a second or
-# more.
+# What does nothing for a guest, or what an image has done when it was made: an emulator is slow to start each.
 masked=(
   dev-hugepages.mount dev-mqueue.mount run-lock.mount sys-kernel-debug.mount sys-kernel-tracing.mount tmp.mount
   kmod-static-nodes.service ldconfig.service modprobe@{configfs,dm_mod,drm,fuse,loop}.service

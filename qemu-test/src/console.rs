@@ -133,12 +133,6 @@ impl Console {
         }
     }
 
-    /// The end of what it said, for people.
-    #[must_use]
-    pub fn tail(&self) -> String {
-        tail(&self.said.state())
-    }
-
     /// How long ago the power came.
     #[must_use]
     pub fn age(&self) -> Duration {

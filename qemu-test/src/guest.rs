@@ -11,7 +11,7 @@ use std::{
 use roost_lab::{Beside, Lan, Streams, poll};
 
 use crate::{
-    Accelerator, Arch, Card, Console, Disk, DiskUse, Machine, Qmp, Start,
+    Accelerator, Arch, Card, Console, Disk, Machine, Qmp, Start,
     error::{Error, Result, file},
 };
 
@@ -107,12 +107,6 @@ impl Guest {
         self.arch
     }
 
-    /// Its disk on the machine.
-    #[must_use]
-    pub fn disk(&self) -> &Path {
-        &self.disk
-    }
-
     /// Where its console and its network traffic are kept.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -125,22 +119,13 @@ impl Guest {
     ///
     /// QEMU or the disk's server could not be started.
     pub fn power_on(&mut self) -> Result<()> {
-        self.power_on_echoing(std::io::sink())
-    }
-
-    /// As [`Guest::power_on`]; its console is also copied to `echo`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Guest::power_on`].
-    pub fn power_on_echoing(&mut self, echo: impl Write + Send + 'static) -> Result<()> {
         self.power_off();
         let disk = self.serve_disk()?;
         // What was captured so far stays: QEMU would write over it.
         if let Some(card) = &mut self.machine.card {
             card.capture = unused(&self.folder, "network", "pcap");
         }
-        let started = start(Some(&self.lan), &self.folder, &self.machine, echo)
+        let started = start(Some(&self.lan), &self.folder, &self.machine, std::io::sink())
             .map_err(|error| error.of(&self.name, &self.folder))?;
         let Started { qemu, qmp, console } = started;
         self.power = Some(Power { disk, qemu, qmp, console });
@@ -153,12 +138,6 @@ impl Guest {
             power.disk.kill();
             power.qemu.kill();
         }
-    }
-
-    /// Whether it has power.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.power.is_some()
     }
 
     /// Waits so long; true if it has ended before, or is off.
@@ -175,16 +154,6 @@ impl Guest {
         self.power.as_ref().map(|power| &power.console).ok_or_else(|| self.off())
     }
 
-    /// Waits until its console has said a text; gives when that was, since power-on.
-    ///
-    /// # Errors
-    ///
-    /// It did not say it.
-    pub fn wait_for(&self, text: &str, timeout: Duration) -> Result<Duration> {
-        let said = self.console()?.wait_for(text, timeout);
-        said.map_err(|source| Error::Console { guest: self.name.clone(), source })
-    }
-
     /// Pulls its network cable, or plugs it in.
     ///
     /// # Errors
@@ -194,13 +163,13 @@ impl Guest {
         self.qmp(|qmp| qmp.set_link(up))
     }
 
-    /// What it has done to its disk since it was switched on.
+    /// Bytes that it has written to its disk since it was switched on.
     ///
     /// # Errors
     ///
     /// It is off, or QEMU refused.
-    pub fn disk_use(&mut self) -> Result<DiskUse> {
-        self.qmp(Qmp::disk_use)
+    pub fn written_bytes(&mut self) -> Result<u64> {
+        self.qmp(Qmp::written_bytes)
     }
 
     fn qmp<T>(

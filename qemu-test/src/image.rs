@@ -26,8 +26,6 @@ pub struct Image {
     pub firmware: PathBuf,
     /// The kernel and what goes with it, if they are known apart from the image.
     pub direct: Option<Start>,
-    /// The program in it, if it was built here.
-    pub program: Option<PathBuf>,
 }
 
 impl Image {
@@ -38,7 +36,7 @@ impl Image {
     /// It is not there; Debian's firmware is not installed.
     pub fn of(arch: Arch, path: &Path) -> Result<Self> {
         let path = fs::canonicalize(path).map_err(file("find", path))?;
-        Ok(Self { arch, file: path, firmware: firmware(arch)?, direct: None, program: None })
+        Ok(Self { arch, file: path, firmware: firmware(arch)?, direct: None })
     }
 
     /// Debian images with roost compiled for them, made where that is necessary: minutes for the first
@@ -70,8 +68,8 @@ impl Image {
     }
 
     fn build_one(arch: Arch, program: &Path, pages_by: &Path) -> Result<Self> {
-        let (program_, pages_by) = (program.to_string_lossy(), pages_by.to_string_lossy());
-        let args = [arch.name(), "--program", &program_, "--pages-by", &pages_by];
+        let (program, pages_by) = (program.to_string_lossy(), pages_by.to_string_lossy());
+        let args = [arch.name(), "--program", &program, "--pages-by", &pages_by];
         let folder = PathBuf::from(script("guest/build.sh", &args)?.trim());
         let cmdline = folder.join("cmdline");
         let append = fs::read_to_string(&cmdline).map_err(file("read", cmdline))?;
@@ -84,7 +82,6 @@ impl Image {
                 initrd: Some(folder.join("initrd")),
                 append: append.trim().to_owned(),
             }),
-            program: Some(program.to_owned()),
         })
     }
 

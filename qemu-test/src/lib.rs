@@ -19,4 +19,4 @@ pub use error::{Error, Result};
 pub use guest::{Guest, GuestSpec, accelerator, boot};
 pub use image::{DISK_MIB, Image, firmware};
 pub use machine::{Accelerator, Card, Disk, Machine, Start};
-pub use qmp::{DiskUse, Qmp, QmpError};
+pub use qmp::{Qmp, QmpError};

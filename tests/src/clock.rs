@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How often a condition is looked at.
-const INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(10);
 
 /// A point in time until which something may take.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ pub fn poll<T>(timeout: Duration, condition: impl FnMut() -> Option<T>) -> Optio
 }
 
 /// As [`poll`], for conditions that cost something to look at: with a pause between two looks.
-pub fn poll_every<T>(
+pub(crate) fn poll_every<T>(
     interval: Duration,
     timeout: Duration,
     mut condition: impl FnMut() -> Option<T>,

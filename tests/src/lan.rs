@@ -17,7 +17,7 @@ use rustix::{fs::FlockOperation, process::Pid};
 
 use crate::{
     Host, HostSpec,
-    clock::poll,
+    clock::{INTERVAL, poll_every},
     error::{Error, Result, file},
     host::HostInner,
     process::{Process, content, readable, run, scratch},
@@ -141,7 +141,22 @@ impl Lan {
         what: &str,
         condition: impl FnMut() -> Option<T>,
     ) -> Result<T> {
-        poll(timeout, condition).ok_or_else(|| Error::Condition {
+        self.wait_for_every(INTERVAL, timeout, what, condition)
+    }
+
+    /// As [`Lan::wait_for`], for conditions that cost something to look at: with a pause between two looks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lan::wait_for`].
+    pub fn wait_for_every<T>(
+        &self,
+        interval: Duration,
+        timeout: Duration,
+        what: &str,
+        condition: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
+        poll_every(interval, timeout, condition).ok_or_else(|| Error::Condition {
             what: what.to_owned(),
             timeout,
             logs: self.logs(),

@@ -54,7 +54,7 @@ mod spec;
 mod supervise;
 
 pub use beside::{Beside, Streams};
-pub use clock::{now, poll, poll_every};
+pub use clock::{now, poll};
 pub use command::{Command, DEFAULT_TIMEOUT};
 pub use error::{Error, Result};
 pub use host::Host;

@@ -8,7 +8,6 @@ use roost_lab::{
         fleet::{self, Job},
         roost, trust,
     },
-    poll_every,
 };
 use serde_json::Value;
 
@@ -281,10 +280,7 @@ impl Desk {
         what: &str,
         condition: impl FnMut() -> Option<T>,
     ) -> Result<T> {
-        poll_every(LOOK, timeout, condition).ok_or_else(|| {
-            let logs = self.lan.logs();
-            Error::Wrong(format!("not within {} s: {what}\n{logs}", timeout.as_secs()))
-        })
+        Ok(self.lan.wait_for_every(LOOK, timeout, what, condition)?)
     }
 
     /// Waits until something that a command tells holds.

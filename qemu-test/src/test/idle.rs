@@ -49,10 +49,10 @@ fn rest(desk: &Desk, board: &str) -> Result<()> {
 fn alone(desk: &Desk, board: &mut Board, options: &Options) -> Result<[Figure; 4]> {
     let (name, arch) = (board.name().to_owned(), board.arch());
     let before = daemon::facts(desk, &name)?;
-    let written = board.guest.disk_use()?.written_bytes;
+    let written = board.guest.written_bytes()?;
     let ended = board.guest.wait_for_end(options.idle);
     ensure(!ended, || format!("{name} ended"))?;
-    let written = board.guest.disk_use()?.written_bytes - written;
+    let written = board.guest.written_bytes()? - written;
     let after = daemon::facts(desk, &name)?;
     #[expect(clippy::cast_precision_loss, reason = "what an idle machine writes is little")]
     let written_kib = written as f64 / 1024.0;
