@@ -47,11 +47,12 @@ impl Beside {
     ) -> Result<Self> {
         let (mut command, place) = match lan {
             Some(lan) => (lan.enter(), "lan"),
-            None => (Command::new("setpriv"), "the machine"),
+            None => {
+                let mut command = Command::new("setpriv");
+                command.args(["--pdeathsig", "KILL", "--"]);
+                (command, "the machine")
+            }
         };
-        if lan.is_none() {
-            command.args(["--pdeathsig", "KILL", "--"]);
-        }
         command
             .args(argv)
             .current_dir(folder)

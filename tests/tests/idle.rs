@@ -34,8 +34,9 @@ fn daemons_that_have_nothing_to_do_sleep_and_write_nothing() -> Result<()> {
         ws.check(&format!("sleep {WINDOW_S}"))?;
         let after: [_; 2] = look()?;
         let [on_ws, on_board] = [after[0].since(&before[0]), after[1].since(&before[1])];
-        let asleep =
-            |it: &fleet::Activity| it.sleeps.values().sum::<u64>() <= MAX_SLEEPS && it.written == 0;
+        let asleep = |it: &fleet::Activity| {
+            it.sleeps.values().sum::<u64>() <= MAX_SLEEPS && it.written_bytes == 0
+        };
         if asleep(&on_ws) && asleep(&on_board) {
             return Ok(());
         }

@@ -44,15 +44,19 @@ const DHCP: Service = Service {
 };
 
 /// Boards are named after their architecture; what they are is roost's business.
-const SSH_CONFIG: &str = "Host aarch64-* riscv64-*
+fn ssh_config() -> String {
+    format!(
+        "Host aarch64-* riscv64-*
   HostName %h.local
   User root
-  IdentityFile /root/console
+  IdentityFile {KEY}
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
   LogLevel ERROR
   ConnectTimeout 20
-";
+"
+    )
+}
 
 const DHCP_CONFIG: &str = "interface eth0
 start 10.42.0.200
@@ -148,7 +152,7 @@ impl Fleet {
         ws.enable_service(DHCP)?;
         trust::found(&ws)?;
         ws.check(&format!("ssh-keygen -q -t ed25519 -N '' -f {KEY}"))?;
-        ws.write("/root/.ssh/config", 0o600, SSH_CONFIG)?;
+        ws.write("/root/.ssh/config", 0o600, ssh_config())?;
         ws.enable_service(Service::ROOST)?;
         let mut fleet = Self { lan, ws, boards: Vec::new(), results: spec.results.clone() };
         for (image, index) in spec.images.iter().zip(1..) {
