@@ -13,6 +13,7 @@ mod history;
 mod live;
 mod moves;
 mod pump;
+mod reckon;
 mod run;
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,16 @@
 //! Places waiting jobs whenever something has changed, and keeps the deadlines.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Dispatcher, Live, State, history::History, live::Progress, now_s, run::Ending};
+use super::{Dispatcher, Live, State, live::Progress, now_s, reckon::Reckoner, run::Ending};
 use crate::{
     execute::Stage,
-    model::{Emulation, How, Job, JobId, JobKey, JobState, Outputs, Site},
-    place::{self, Among, Decision, JobFacts, NodeFacts, Times, WaitFor},
+    model::{Job, JobId, JobKey, JobState, Outputs, Site},
+    place::{self, Among, Decision, JobFacts, NodeFacts, WaitFor},
     queue::rules,
 };
 
@@ -30,10 +27,6 @@ enum Action {
     Release { id: JobId },
     Forget { key: JobKey, node: String },
 }
-
-/// Jobs that ask for the same, and have waited long enough or not, are decided once a round: facts
-/// only get tighter within one.
-type Decided = HashMap<(Among, String, BTreeSet<String>, bool), (WaitFor, String)>;
 
 impl Dispatcher {
     /// Places jobs until the dispatcher is stopped.
@@ -70,65 +63,112 @@ impl Dispatcher {
         if state.stopping {
             return (Vec::new(), Vec::new(), None);
         }
-        count_assigned(&state, &mut facts);
         let mut round = Round { now, starts: Vec::new(), actions: Vec::new(), deadline: None };
-        // Those that have ended are many, and have nothing to wait for but their outputs' release.
-        let mut order = Vec::new();
+        let mut movable = Vec::new();
         for (id, live) in &state.jobs {
-            if live.is_done() {
-                self.deadlines(live, &mut round);
-            } else {
-                order.push((live.turn, id.clone()));
+            if !self.deadlines(live, &mut round) && live.may_move() {
+                movable.push((live.turn, id.clone()));
             }
         }
-        order.sort_unstable();
-        let mut decided = Decided::new();
+        let reckoner = Reckoner::new(&state);
+        reckoner.count(&mut facts, now);
+        let decisions = self.decisions(&reckoner, &state, &facts, &mut round);
         let mut ahead: HashMap<String, usize> = HashMap::new();
-        let mut movable = Vec::new();
-        let mut history = History::default();
-        for (_, id) in order {
-            let times = self.times(&mut history, &state, &id);
+        for (id, decision) in decisions {
             let Some(live) = state.jobs.get_mut(&id) else { continue };
-            if self.deadlines(live, &mut round) {
-                continue;
+            if let Decision::Run { node, .. } = &decision {
+                given(&mut facts, node);
             }
-            if live.job.state == JobState::Queued {
-                let ahead = ahead.entry(live.job.system.clone()).or_default();
-                self.place(live, times, &mut facts, &mut decided, *ahead, &mut round);
-                *ahead += usize::from(live.job.state == JobState::Queued);
-            } else if live.may_move() {
-                movable.push(id);
-            }
+            let before = ahead.entry(live.job.system.clone()).or_default();
+            self.carry_out(live, decision, *before, &mut round);
+            *before += usize::from(live.job.state == JobState::Queued);
         }
         // Afterwards: a slot that a waiting job takes is no reason to move another one.
-        for id in movable {
-            let times = self.times(&mut history, &state, &id);
+        movable.sort_unstable();
+        for (_, id) in movable {
+            let Some(live) = state.jobs.get(&id) else { continue };
+            let (record, avoid) = (live.job.clone(), live.avoid.clone());
+            let job = self.job_facts(&Reckoner::new(&state), &record, live, now);
+            let job = JobFacts { avoid: avoid.as_deref(), ..job };
             let Some(live) = state.jobs.get_mut(&id) else { continue };
-            let job = live.job.clone();
-            let job = self.job_facts(&job, times, live.waited(now));
             if Self::reconsider(live, &job, &mut facts, &mut round) {
-                self.place(live, times, &mut facts, &mut Decided::new(), 0, &mut round);
+                let decision = place::decide(&JobFacts { waited: live.waited(now), ..job }, &facts);
+                if let Decision::Run { node, .. } = &decision {
+                    given(&mut facts, node);
+                }
+                self.carry_out(live, decision, 0, &mut round);
             }
         }
         (round.starts, round.actions, round.deadline)
     }
 
-    /// How long builds like a job's took, where that may change its place.
-    fn times(&self, history: &mut History, state: &State, id: &JobId) -> Times {
-        let job = state.jobs.get(id).map(|live| &live.job);
-        let asked =
-            job.filter(|job| (self.0.policy)(&job.system).emulation == Emulation::WhenFaster);
-        asked.map_or_else(Times::default, |job| history.times(state, job))
+    /// Where each job that waits should go, in the order in which they were placed.
+    fn decisions(
+        &self,
+        reckoner: &Reckoner<'_>,
+        state: &State,
+        facts: &[NodeFacts],
+        round: &mut Round,
+    ) -> Vec<(JobId, Decision)> {
+        let mut waiting = Vec::new();
+        let mut running: HashMap<&str, u32> = HashMap::new();
+        for live in state.jobs.values() {
+            match live.job.state {
+                JobState::Running { .. } if !live.vacated => {
+                    *running.entry(live.job.client.label.as_str()).or_default() += 1;
+                }
+                JobState::Queued if !self.is_over(live, round.now) => {
+                    match live.not_before.filter(|at| round.now < *at) {
+                        Some(not_before) => round.again(not_before),
+                        None => waiting.push(live),
+                    }
+                }
+                JobState::Queued | JobState::Running { .. } | JobState::Done { .. } => {}
+            }
+        }
+        let jobs: Vec<_> = waiting
+            .iter()
+            .map(|live| JobFacts {
+                avoid: live.avoid.as_deref(),
+                ..self.job_facts(reckoner, &live.job, live, round.now)
+            })
+            .collect();
+        let turns = jobs.iter().zip(&waiting).map(|(job, live)| place::Turn {
+            client: job.client,
+            path_s: job.path_s,
+            waited: job.waited,
+            accepted: live.turn,
+        });
+        let turns: Vec<_> = turns.collect();
+        let mut plan = place::Plan::new(facts);
+        let place = |at: usize| (waiting[at].job.id(), plan.place(&jobs[at]));
+        place::order(&turns, &running).into_iter().map(place).collect()
     }
 
-    fn job_facts<'a>(&self, job: &'a Job, times: Times, waited: Duration) -> JobFacts<'a> {
+    fn job_facts<'a>(
+        &self,
+        reckoner: &Reckoner<'_>,
+        job: &'a Job,
+        live: &Live,
+        now: Instant,
+    ) -> JobFacts<'a> {
         let among = match job.key.site {
             Site::Elsewhere => Among::Others,
             Site::Here if job.forwarded => Among::Here,
             Site::Here => Among::All,
         };
-        let policy = (self.0.policy)(&job.system);
-        JobFacts { system: &job.system, features: &job.features, among, policy, waited, times }
+        JobFacts {
+            system: &job.system,
+            features: &job.features,
+            among,
+            policy: (self.0.policy)(&job.system),
+            waited: live.waited(now),
+            times: reckoner.times(job),
+            client: &job.client.label,
+            path_s: reckoner.path_s(job),
+            avoid: None,
+            misses: live.misses,
+        }
     }
 
     /// Ends what nobody waits for any more; tells whether this job is to end.
@@ -149,11 +189,11 @@ impl Dispatcher {
             JobState::Queued | JobState::Running { .. } => {
                 let Some(since) = live.unattended else { return false };
                 let end = since + patience.orphan_grace;
-                if live.unwanted {
-                    round.end(live, "cancelled by who asked for it");
-                } else if round.now < end {
+                if !self.is_over(live, round.now) {
                     round.again(end);
                     return false;
+                } else if live.unwanted {
+                    round.end(live, "cancelled by who asked for it");
                 } else {
                     let grace_s = patience.orphan_grace.as_secs();
                     let why = format!("cancelled: nobody has waited for it for {grace_s} s");
@@ -164,27 +204,14 @@ impl Dispatcher {
         }
     }
 
-    fn place(
-        &self,
-        live: &mut Live,
-        times: Times,
-        facts: &mut [NodeFacts],
-        decided: &mut Decided,
-        ahead: usize,
-        round: &mut Round,
-    ) {
-        if let Some(not_before) = live.not_before.filter(|at| round.now < *at) {
-            return round.again(not_before);
-        }
-        let job = self.job_facts(&live.job, times, live.waited(round.now));
-        let over = job.policy.native_wait.is_some_and(|wait| job.waited >= wait);
-        let kind = (job.among, live.job.system.clone(), live.job.features.clone(), over);
-        let decision = match decided.get(&kind).filter(|_| times == Times::default()) {
-            Some((on, reason)) => {
-                Decision::Wait { on: *on, reason: reason.clone(), again: job.left() }
-            }
-            None => decide(&job, facts, live.avoid.as_deref(), live.misses),
-        };
+    /// Whether a job that has not ended is to end because nobody waits for it.
+    fn is_over(&self, live: &Live, now: Instant) -> bool {
+        let grace = self.0.patience.orphan_grace;
+        live.unattended.is_some_and(|since| live.unwanted || now >= since + grace)
+    }
+
+    /// Does what was decided of a job; `ahead` jobs for its system wait and come before it.
+    fn carry_out(&self, live: &mut Live, decision: Decision, ahead: usize, round: &mut Round) {
         match decision {
             // Tried for long enough, each time in vain.
             Decision::Run { .. } if self.patience_is_over(live, round) => {
@@ -192,10 +219,6 @@ impl Dispatcher {
                 self.give_up(live, &why, round);
             }
             Decision::Run { node, how, reason } => {
-                if let Some(facts) = facts.iter_mut().find(|facts| facts.id == node) {
-                    facts.assigned += 1;
-                    facts.busy = facts.busy.max(facts.assigned);
-                }
                 // Its last run had no result, and may go on there: a job outlives its client.
                 if let Some(left) = live.avoid.clone().filter(|left| *left != node) {
                     round.forget(live, left);
@@ -212,7 +235,6 @@ impl Dispatcher {
                     round.again(round.now + again);
                 }
                 self.wait(live, on, &reason, ahead, round);
-                decided.insert(kind, (on, reason));
             }
             Decision::Refuse { reason } => {
                 live.job.note(now_s(), format!("refused: {reason}"));
@@ -281,20 +303,6 @@ impl Dispatcher {
     }
 }
 
-/// As [`place::decide`], but rather not on the node where the last run had no result: a node that
-/// takes everything and builds nothing must not swallow a queue. The first time that is no reason to
-/// emulate: a native node whose cable was pulled is as good as ever when it is back.
-fn decide(job: &JobFacts<'_>, facts: &[NodeFacts], avoid: Option<&str>, misses: u32) -> Decision {
-    let anywhere = place::decide(job, facts);
-    let Some(avoid) = avoid else { return anywhere };
-    let others: Vec<_> = facts.iter().filter(|node| node.id != avoid).cloned().collect();
-    let elsewhere = place::decide(job, &others);
-    let emulated =
-        |decision: &Decision| matches!(decision, Decision::Run { how: How::Emulated, .. });
-    let worse = emulated(&elsewhere) && !emulated(&anywhere) && misses <= 1;
-    if matches!(elsewhere, Decision::Run { .. }) && !worse { elsewhere } else { anywhere }
-}
-
 pub(super) struct Round {
     pub(super) now: Instant,
     starts: Vec<Start>,
@@ -319,10 +327,10 @@ impl Round {
     }
 }
 
-fn count_assigned(state: &State, facts: &mut [NodeFacts]) {
-    for facts in facts {
-        let builds = |live: &&Live| live.node() == Some(&facts.id) && !live.vacated;
-        let here = state.jobs.values().filter(builds).count();
-        facts.assigned = u32::try_from(here).unwrap_or(u32::MAX);
+/// Counts a job that a node was given in this round.
+fn given(facts: &mut [NodeFacts], node: &str) {
+    if let Some(facts) = facts.iter_mut().find(|facts| facts.id == node) {
+        facts.assigned += 1;
+        facts.busy = facts.busy.max(facts.assigned);
     }
 }

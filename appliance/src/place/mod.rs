@@ -1,12 +1,23 @@
 //! Which node a job should have. Pure: facts in, a decision with its reason out; no I/O, no clock.
 
 pub mod admission;
+mod forecast;
+mod moves;
+mod order;
+mod plan;
+mod slots;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeSet, time::Duration};
+
+pub use forecast::{Span, Stuck, Task, Timing, forecast};
+pub use moves::{recall, restart};
+pub use order::{Turn, order};
+pub use plan::{Alternative, Plan};
+pub use slots::left_s;
 
 use crate::model::{Emulation, How, NodeView, Standing};
 
@@ -19,6 +30,16 @@ pub enum Among {
     All,
     /// Every node but this one, whose own Nix asks.
     Others,
+}
+
+impl Among {
+    fn allows(self, node: &NodeFacts) -> bool {
+        match self {
+            Self::Here => node.here,
+            Self::All => true,
+            Self::Others => !node.here,
+        }
+    }
 }
 
 /// What placement needs to know of a job.
@@ -36,6 +57,15 @@ pub struct JobFacts<'a> {
     pub waited: Duration,
     /// How long such builds take, as far as known.
     pub times: Times,
+    /// Who asks for it: clients share the slots.
+    pub client: &'a str,
+    /// Seconds of work, at speed 1, from the beginning of this job to the end of what it is needed
+    /// for, itself included, by the longest way; 0 if that is not known.
+    pub path_s: f64,
+    /// A node that it should rather not be given, as its last run there had no result.
+    pub avoid: Option<&'a str>,
+    /// Runs without a result, one after another.
+    pub misses: u32,
 }
 
 impl JobFacts<'_> {
@@ -61,7 +91,7 @@ pub struct Policy {
 /// How long builds of a package took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// On native hardware.
+    /// On native hardware of speed 1.
     pub native: Option<Duration>,
     /// Emulated.
     pub emulated: Option<Duration>,
@@ -99,6 +129,16 @@ impl Health {
     }
 }
 
+/// A job that a node has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Given {
+    /// How much longer it is expected to take, in seconds, see [`left_s`]; of one that has not begun, all
+    /// that it takes.
+    pub left_s: f64,
+    /// The path from its end on, as [`JobFacts::path_s`]; 0 if it has not begun.
+    pub then_s: f64,
+}
+
 /// What placement needs to know of a node.
 #[derive(Clone, Debug)]
 pub struct NodeFacts {
@@ -122,6 +162,10 @@ pub struct NodeFacts {
     pub assigned: u32,
     /// Jobs it has from everyone, as far as known; at least `assigned`.
     pub busy: u32,
+    /// What is known of the jobs it has, in the order in which they will end.
+    pub jobs: Vec<Given>,
+    /// How fast it builds, relative to others.
+    pub speed: f64,
     /// Whether it can be given work.
     pub health: Health,
 }
@@ -141,6 +185,8 @@ impl NodeFacts {
             ahead: 0,
             assigned: 0,
             busy: 0,
+            jobs: Vec::new(),
+            speed: 1.0,
             health,
         }
     }
@@ -161,27 +207,9 @@ impl NodeFacts {
         features.iter().filter(|feature| !has(feature)).map(String::as_str).collect()
     }
 
-    /// Jobs a slot, in thousandths: the order of preference among nodes without history.
-    fn load(&self) -> u64 {
-        u64::from(self.busy.max(self.assigned)) * 1000 / u64::from(self.slots.max(1))
-    }
-
-    fn free_slot(&self) -> bool {
+    /// Whether a slot is free now.
+    fn has_free(&self) -> bool {
         self.busy.max(self.assigned) < self.slots
-    }
-
-    fn has_room(&self) -> bool {
-        self.slots > 0 && self.assigned < self.slots + self.ahead
-    }
-
-    fn takes(&self) -> bool {
-        self.health == Health::Ready && self.has_room()
-    }
-
-    /// What is best comes first: a free slot, then the shortest queue, then this node, where
-    /// nothing has to be sent. Names break ties, so that equal facts give equal decisions.
-    fn rank(&self) -> (bool, u64, bool, &str, &str) {
-        (!self.free_slot(), self.load(), !self.here, &self.name, &self.id)
     }
 }
 
@@ -224,134 +252,8 @@ pub enum Decision {
     },
 }
 
-/// The nodes that could have a job, as far as system and features go.
-struct Candidates<'a> {
-    native: Vec<&'a NodeFacts>,
-    emulating: Vec<&'a NodeFacts>,
-}
-
-impl<'a> Candidates<'a> {
-    fn of(job: &JobFacts<'_>, nodes: &[&'a NodeFacts]) -> Self {
-        let able = |how| {
-            let fits = |n: &&&NodeFacts| {
-                n.runs(job.system) == Some(how) && n.lacks(how, job.features).is_empty()
-            };
-            nodes.iter().filter(fits).copied().collect::<Vec<_>>()
-        };
-        let (mut native, emulating) = (able(How::Native), able(How::Emulated));
-        // What this node does natively it does itself as long as it works: nothing has to be sent.
-        if native.iter().any(|n| n.here && n.health.is_alive()) {
-            native.retain(|n| n.here);
-        }
-        Self { native, emulating }
-    }
-}
-
-/// Decides where a job should go.
-///
-/// A native node comes first, whatever the load, while one is alive; how long a busy one is waited
-/// for, and whether emulation is allowed at all, is the job's policy. Among equals the least loaded
-/// one for its slots is taken, a free slot before a place in a queue.
+/// Decides where a job should go, as the only one that waits: see [`Plan`].
 #[must_use]
 pub fn decide(job: &JobFacts<'_>, nodes: &[NodeFacts]) -> Decision {
-    let among: Vec<&NodeFacts> = nodes
-        .iter()
-        .filter(|n| match job.among {
-            Among::Here => n.here,
-            Among::All => true,
-            Among::Others => !n.here,
-        })
-        .collect();
-    let able = Candidates::of(job, &among);
-    if able.native.is_empty() && able.emulating.is_empty() {
-        return Decision::Refuse { reason: words::nobody(job, &among) };
-    }
-    let may_emulate = job.policy.emulation != Emulation::Never && !able.emulating.is_empty();
-    if !may_emulate && able.native.is_empty() {
-        return Decision::Refuse { reason: words::forbidden(job, &able.emulating) };
-    }
-    if may_emulate && emulates_sooner(job, &able) {
-        if let Some(node) = best(&able.emulating) {
-            return run(node, How::Emulated, words::sooner(node, job));
-        }
-    }
-    if let Some(node) = best(&able.native) {
-        return run(node, How::Native, words::native(node, job, &able.native, &able.emulating));
-    }
-    let alive = able.native.iter().any(|n| n.health.is_alive());
-    let left = match (alive, job.policy.native_wait) {
-        (false, _) => Some(Duration::ZERO),
-        (true, None) => None,
-        (true, Some(wait)) => Some(wait.saturating_sub(job.waited)),
-    };
-    match left {
-        Some(Duration::ZERO) if may_emulate => match best(&able.emulating) {
-            Some(node) => run(node, How::Emulated, words::fallback(node, job, &able.native)),
-            None => wait(job, [able.native, able.emulating].concat().as_slice(), None),
-        },
-        _ => wait(job, &able.native, left.filter(|left| may_emulate && !left.is_zero())),
-    }
-}
-
-/// Whether a job that waits at `node`, where it has not begun, should be taken back: another node
-/// could begin it at once, and that one cannot. The reason in words.
-#[must_use]
-pub fn recall(job: &JobFacts<'_>, node: &str, nodes: &[NodeFacts]) -> Option<String> {
-    let at = nodes.iter().find(|n| n.id == node)?;
-    let free = at.busy.max(at.assigned) <= at.slots;
-    if at.health == Health::Ready && free {
-        return None;
-    }
-    let others: Vec<NodeFacts> = nodes.iter().filter(|n| n.id != node).cloned().collect();
-    let Decision::Run { node: other, how, .. } = decide(job, &others) else { return None };
-    let other = others.iter().find(|n| n.id == other).filter(|n| n.free_slot())?;
-    let worse = how == How::Emulated && at.runs(job.system) == Some(How::Native);
-    // Nothing native is given up for emulation while it is alive.
-    (!(worse && at.health.is_alive())).then(|| words::recalled(at, other))
-}
-
-/// Whether a build that has been emulated for `elapsed` should be begun anew on the native node
-/// that is free now; which one, and why.
-#[must_use]
-pub fn restart(job: &JobFacts<'_>, elapsed: Duration, nodes: &[NodeFacts]) -> Option<String> {
-    let Times { native: Some(native), emulated: Some(emulated) } = job.times else { return None };
-    if job.policy.emulation != Emulation::WhenFaster || emulated.saturating_sub(elapsed) <= native {
-        return None;
-    }
-    let Decision::Run { node, how: How::Native, .. } = decide(job, nodes) else { return None };
-    let node = nodes.iter().find(|n| n.id == node).filter(|n| n.free_slot())?;
-    Some(words::restarted(node, native, emulated.saturating_sub(elapsed)))
-}
-
-/// Whether emulation ends sooner than the native nodes that are alive would, which may have to end
-/// other jobs first; not known without a history of both.
-fn emulates_sooner(job: &JobFacts<'_>, able: &Candidates<'_>) -> bool {
-    let Times { native: Some(native), emulated: Some(emulated) } = job.times else { return false };
-    if job.policy.emulation != Emulation::WhenFaster {
-        return false;
-    }
-    let alive = able.native.iter().filter(|n| n.health.is_alive());
-    // Every slot's turn takes about as long as this job does.
-    let turns = alive.map(|n| 1 + n.busy.max(n.assigned) / n.slots.max(1)).min();
-    turns.is_some_and(|turns| emulated < native.saturating_mul(turns))
-}
-
-fn best<'a>(nodes: &[&'a NodeFacts]) -> Option<&'a NodeFacts> {
-    nodes.iter().copied().filter(|n| n.takes()).min_by_key(|n| n.rank())
-}
-
-fn run(node: &NodeFacts, how: How, reason: String) -> Decision {
-    Decision::Run { node: node.id.clone(), how, reason }
-}
-
-fn wait(job: &JobFacts<'_>, able: &[&NodeFacts], again: Option<Duration>) -> Decision {
-    let waits_on = |health: fn(&Health) -> bool| able.iter().any(|n| health(&n.health));
-    let on = if waits_on(Health::is_alive) {
-        WaitFor::Slot
-    } else if waits_on(|health| *health == Health::Draining) {
-        WaitFor::Resume
-    } else {
-        WaitFor::Return
-    };
-    Decision::Wait { on, reason: words::waiting(job, able, on), again }
+    Plan::new(nodes).place(job)
 }

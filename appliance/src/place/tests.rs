@@ -12,6 +12,8 @@ fn node(name: &str, system: &str, slots: u32, assigned: u32) -> NodeFacts {
         ahead: 2,
         assigned,
         busy: assigned,
+        jobs: Vec::new(),
+        speed: 1.0,
         health: Health::Ready,
     }
 }
@@ -52,6 +54,10 @@ fn job(emulation: Emulation) -> JobFacts<'static> {
         policy: Policy { emulation, native_wait: None },
         waited: Duration::ZERO,
         times: Times::default(),
+        client: "somebody",
+        path_s: 0.0,
+        avoid: None,
+        misses: 0,
     }
 }
 

@@ -6,26 +6,48 @@ use std::{
     time::Duration,
 };
 
-use super::{Health, JobFacts, NodeFacts, WaitFor};
+use super::{
+    Health, JobFacts, NodeFacts, WaitFor,
+    plan::{Able, Plan},
+};
 use crate::model::Emulation;
 
 /// Why a native node has the job.
 pub(super) fn native(
-    node: &NodeFacts,
+    plan: &Plan<'_, '_>,
     job: &JobFacts<'_>,
-    able: &[&NodeFacts],
-    emulating: &[&NodeFacts],
+    able: &Able,
+    chosen: usize,
+    finish_s: Option<f64>,
 ) -> String {
+    let node = plan.facts(&[chosen])[0];
     let mut reason = format!("{} runs {} natively", node.name, job.system);
-    room(&mut reason, node);
-    let others = able.len() - 1;
+    let slots = plan.slots(chosen);
+    let _ = if slots.has_free() {
+        let free = slots.len() - slots.busy;
+        write!(reason, " and has {free} of {} slots free", slots.len())
+    } else if finish_s.is_some() {
+        write!(reason, "; all slots are busy, and it is expected to be done there first")
+    } else {
+        write!(reason, "; all slots are busy, and its queue is the shortest")
+    };
+    let others = able.native.len() - 1;
     if others > 0 {
         let _ = write!(reason, " ({others} other {} could)", plural(others, "node", "nodes"));
     }
+    let emulating = plan.facts(&able.emulating);
     if let Some(here) = emulating.iter().find(|n| n.here) {
         let _ = write!(reason, "; {} would have to emulate it", here.name);
     }
     reason
+}
+
+/// Why a job waits while a node is free.
+pub(super) fn worth_waiting(node: &NodeFacts, job: &JobFacts<'_>) -> String {
+    format!(
+        "{} is busy, and still expected to be the first to be done with it ({})",
+        node.name, job.system
+    )
 }
 
 /// Why the job is emulated: nothing native can have it.
@@ -153,7 +175,7 @@ pub(super) fn forbidden(job: &JobFacts<'_>, emulating: &[&NodeFacts]) -> String 
 }
 
 fn room(reason: &mut String, node: &NodeFacts) {
-    let _ = if node.free_slot() {
+    let _ = if node.has_free() {
         let free = node.slots - node.busy.max(node.assigned);
         write!(reason, " and has {free} of {} slots free", node.slots)
     } else {

@@ -234,6 +234,8 @@ pub(super) fn node(id: &str) -> NodeFacts {
         ahead: 0,
         assigned: 0,
         busy: 0,
+        jobs: Vec::new(),
+        speed: 1.0,
         health: Health::Ready,
     }
 }
