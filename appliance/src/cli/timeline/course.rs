@@ -1,25 +1,28 @@
 //! The stages of a job as a span: what it did, and for how long.
 
-use std::ops::Range;
+use std::{ops::Range, slice};
 
 use crate::{
     draw::{End, Kind, Segment, Span},
     model::JobView,
 };
 
+/// What would be told as 0.0 s.
+const SHORTEST_MS: u64 = 100;
+
 /// Jobs, as they are drawn.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::cli) struct Courses {
+pub(super) struct Courses {
     /// Those that were given to a node, from then on.
-    pub(in crate::cli) spans: Vec<Span>,
+    pub(super) spans: Vec<Span>,
     /// When jobs waited for a node, in milliseconds since 1970.
-    pub(in crate::cli) waits: Vec<Range<u64>>,
+    pub(super) waits: Vec<Range<u64>>,
     /// How many are neither: nothing is known of their times.
-    pub(in crate::cli) unknown: usize,
+    pub(super) unknown: usize,
 }
 
 /// What is known of jobs, those that have not ended up to now.
-pub(in crate::cli) fn courses(jobs: &[JobView], now_ms: u64) -> Courses {
+pub(super) fn courses(jobs: &[JobView], now_ms: u64) -> Courses {
     let mut courses = Courses::default();
     for job in jobs {
         let course = &job.course;
@@ -32,6 +35,28 @@ pub(in crate::cli) fn courses(jobs: &[JobView], now_ms: u64) -> Courses {
         courses.spans.extend(span(job, now_ms));
     }
     courses
+}
+
+/// Where the time of a job went, in words and milliseconds; what took next to none is left out, unless it is
+/// the build.
+pub(in crate::cli) fn times(job: &JobView, now_ms: u64) -> Vec<(&'static str, u64)> {
+    let Courses { spans, waits, .. } = courses(slice::from_ref(job), now_ms);
+    let mut times: Vec<(&str, u64)> =
+        waits.iter().map(|wait| ("waiting for a node", wait.end - wait.start)).collect();
+    for span in &spans {
+        let mut at_ms = span.start_ms;
+        for part in &span.segments {
+            let took_ms = part.end_ms.saturating_sub(at_ms);
+            at_ms += took_ms;
+            match times.iter_mut().find(|(words, _)| *words == part.kind.words()) {
+                Some((_, sum_ms)) => *sum_ms += took_ms,
+                None => times.push((part.kind.words(), took_ms)),
+            }
+        }
+    }
+    let builds = [Kind::Building, Kind::Emulating].map(Kind::words);
+    times.retain(|(words, took_ms)| *took_ms >= SHORTEST_MS || builds.contains(words));
+    times
 }
 
 /// When a job ended, in milliseconds since 1970; now, if it has not.

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use self::pick::Picked;
+use self::{
+    course::{Courses, courses},
+    pick::Picked,
+};
 use super::{args::Timeline, commands::print_json, error::CommandError, human};
 use crate::{
     bus::Client,
@@ -18,7 +21,7 @@ use crate::{
     model::{BoardView, JobView, NodeView, Reach},
 };
 
-pub(super) use course::{Courses, courses};
+pub(super) use course::times;
 
 /// Columns where nothing says how many there are.
 const COLUMNS: usize = 100;
