@@ -119,12 +119,12 @@ fn what_happened_is_drawn() -> Result<()> {
     let waited = |bar: &Value| bar["segments"][0]["kind"] == "waiting";
     assert!(waited(bars[1]), "for the slot: {json}");
 
-    let titles = svg_titles(&ask_ok(&ws, "roost timeline --svg -")?);
+    let titles = svg_titles(&ask_ok(&ws, "roost timeline --svg -")?).unwrap();
     for part in ["first on board, from ", "building "] {
         assert!(titles.contains(part), "{part}: {titles}");
     }
     assert_eq!(ws.check("roost timeline --last 1 --svg /root/drawn.svg")?, "");
-    let titles = svg_titles(&ws.read("/root/drawn.svg")?);
+    let titles = svg_titles(&ws.read("/root/drawn.svg")?).unwrap();
     assert!(titles.contains("second on board") && !titles.contains("first on"), "{titles}");
     let nowhere = ask(&ws, "roost timeline --svg /nowhere/drawn.svg")?;
     assert_eq!(nowhere.code(), Some(1), "{nowhere}");
@@ -139,13 +139,13 @@ fn what_happened_is_drawn() -> Result<()> {
 }
 
 /// What an SVG document says of itself and its bars.
-fn svg_titles(text: &str) -> String {
+fn svg_titles(text: &str) -> std::result::Result<String, quick_xml::Error> {
     let (mut reader, mut titles, mut within) = (Reader::from_str(text), String::new(), false);
     loop {
-        match reader.read_event().unwrap_or_else(|error| panic!("{error}: {text}")) {
-            Event::Eof => return titles,
+        match reader.read_event()? {
+            Event::Eof => return Ok(titles),
             Event::Start(tag) => within = tag.name().as_ref() == b"title",
-            Event::Text(text) if within => titles += &text.decode().unwrap_or_default(),
+            Event::Text(text) if within => titles += &text.decode()?,
             _ => within = false,
         }
     }

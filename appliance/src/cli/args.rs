@@ -225,13 +225,14 @@ Examples:
 
     /// Draw what happened: boards as rows, builds as bars.
     #[command(after_help = "\
-A board has a line for each build it had at once. A bar begins when the build was given to the board:
-it may wait there, its inputs are sent, it builds, its outputs are fetched. What waited for a board is
-counted in the line above. Times are counted from the left edge.
+A board has a line for each build it had at once. A bar begins when the build was given to the
+board: it may wait there, its inputs are sent, it builds, its outputs are fetched. What waited for
+a board is counted in the line above. Times are counted from the left edge.
 
-Without --since and --last it is the last stretch of work: jobs back to a time in which nothing was done
-for half an hour, 200 at most. Jobs are remembered for 7 days, 1000 at most; a derivation that was built
-again has its last build only. Builds that Nix did by itself, without roost, are not known here.
+Without --since and --last it is the last stretch of work: jobs back to a time in which nothing
+was done for half an hour, 200 at most. Jobs are remembered for 7 days, 1000 at most; of a
+derivation that was built again it is the last build. Builds that Nix did by itself, without roost,
+are not known here.
 
 Examples:
   roost timeline

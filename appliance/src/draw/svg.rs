@@ -93,9 +93,9 @@ impl Page<'_> {
             let _ = write!(path, "H{}V{}H{}", tenths(start), tenths(bottom - height), tenths(end));
         }
         let title = format!("waiting for a node: at most {most} at once");
-        let _ = write!(
+        let _ = writeln!(
             self.body,
-            "<g><title>{}</title><path class=\"w\" d=\"{path}V{}z\"/></g>\n",
+            "<g><title>{}</title><path class=\"w\" d=\"{path}V{}z\"/></g>",
             escaped(&title),
             tenths(bottom)
         );
@@ -124,7 +124,7 @@ impl Page<'_> {
     /// A line between two rows.
     fn rule(&mut self) {
         let (y, end) = (tenths(self.y), tenths(WIDTH - MARGIN));
-        let _ = write!(self.body, "<path class=\"l\" d=\"M{} {y}H{end}\"/>\n", tenths(MARGIN));
+        let _ = writeln!(self.body, "<path class=\"l\" d=\"M{} {y}H{end}\"/>", tenths(MARGIN));
         self.y += ROW_GAP / 2;
     }
 
