@@ -230,9 +230,9 @@ board: it may wait there, its inputs are sent, it builds, its outputs are fetche
 a board is counted in the line above. Times are counted from the left edge.
 
 Without --since and --last it is the last stretch of work: jobs back to a time in which nothing
-was done for half an hour, 200 at most. Jobs are remembered for 7 days, 1000 at most; of a
-derivation that was built again it is the last build. Builds that Nix did by itself, without roost,
-are not known here.
+was done for half an hour, 200 at most. Jobs are remembered as the configuration says
+(queue.max_done, queue.done_age_s); of a derivation that was built again it is the last build.
+Builds that Nix did by itself, without roost, are not known here.
 
 Examples:
   roost timeline

@@ -81,7 +81,7 @@ fn chart(rows: &[String], jobs: Vec<JobView>, args: &Timeline, now_ms: u64) -> C
     let mut caption = vec![first];
     if left_out > 0 {
         let earlier = count(left_out, "earlier job");
-        caption.push(format!("not shown: {earlier}; --since and --last show more"));
+        caption.push(format!("not shown: {earlier}; --last shows more"));
     }
     if unknown > 0 {
         let old = count(unknown, "job");

@@ -15,7 +15,7 @@ const PAUSE_MS: u64 = 30 * 60 * 1000;
 pub(super) struct Picked {
     /// The jobs, what ended last first.
     pub(super) jobs: Vec<JobView>,
-    /// How many there are besides.
+    /// How many there are besides that nobody said to leave out.
     pub(super) left_out: usize,
     /// The time axis, if it was asked for.
     pub(super) window: Option<Range<u64>>,
@@ -24,7 +24,7 @@ pub(super) struct Picked {
 /// Picks jobs: those since a moment, or the last ones, or, if neither was asked for, the last ones back to
 /// a time in which nothing was done.
 pub(super) fn pick(mut jobs: Vec<JobView>, args: &Timeline, now_ms: u64) -> Picked {
-    let all = jobs.len();
+    let mut wanted = jobs.len();
     jobs.sort_by(|a, b| (end_ms(b, now_ms), &b.id).cmp(&(end_ms(a, now_ms), &a.id)));
     let window = args.since.map(|since| {
         let since_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
@@ -32,11 +32,13 @@ pub(super) fn pick(mut jobs: Vec<JobView>, args: &Timeline, now_ms: u64) -> Pick
     });
     if let Some(window) = &window {
         jobs.retain(|job| end_ms(job, now_ms) >= window.start);
+        wanted = jobs.len();
     } else if args.last.is_none() {
         jobs.truncate(before_pause(&jobs, now_ms));
     }
     jobs.truncate(args.last.map_or(LAST, usize::from));
-    Picked { left_out: all - jobs.len(), jobs, window }
+    let left_out = if args.last.is_some() { 0 } else { wanted - jobs.len() };
+    Picked { jobs, left_out, window }
 }
 
 /// How many of the jobs come before the first pause, looking back.
@@ -98,12 +100,13 @@ mod tests {
     fn what_is_asked_for_is_drawn_whatever_was_between() {
         let minutes = [0..10, 100..110, 600..700, 900..1000];
         let last = Timeline { last: Some(3), ..Timeline::default() };
-        assert_eq!(picked(&minutes, &last), ("1 2 3".into(), 1));
+        assert_eq!(picked(&minutes, &last), ("1 2 3".into(), 0));
         let since = Timeline { since: Some(Duration::from_secs(310 * 60)), ..Timeline::default() };
-        assert_eq!(picked(&minutes, &since), ("2 3".into(), 2));
+        assert_eq!(picked(&minutes, &since), ("2 3".into(), 0));
         let window = pick(jobs(&minutes), &since, NOW_MS).window;
         assert_eq!(window, Some(690 * MINUTE_MS..NOW_MS));
         let all = Timeline { since: Some(Duration::MAX), ..Timeline::default() };
-        assert_eq!(picked(&minutes, &all).1, 0);
+        assert_eq!(picked(&minutes, &all), ("0 1 2 3".into(), 0));
+        assert_eq!(picked(&vec![600..700; 250], &since).1, 50, "200 at most");
     }
 }
