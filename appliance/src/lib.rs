@@ -6,6 +6,7 @@ pub mod config;
 pub mod daemon;
 pub mod discover;
 pub mod dispatch;
+pub mod draw;
 pub mod durable;
 pub mod enrol;
 pub mod execute;

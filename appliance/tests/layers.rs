@@ -12,6 +12,7 @@ use std::{
 /// Which folder may name which others; `names` and a folder itself go without saying.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("draw", &[]),
     ("durable", &[]),
     ("media", &[]),
     ("sys", &[]),
@@ -44,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "daemon",
             "discover",
+            "draw",
             "enrol",
             "execute",
             "first_boot",
@@ -80,6 +82,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 /// What the folders that only think may not name. `model` may name tokio's channels, which wait and
 /// do no I/O.
 const PURE: &[(&str, &[&str])] = &[
+    ("draw", &["tokio", "std::fs", "std::io", "std::net", "std::process", "std::time", "rustix"]),
     ("model", &["tokio::net", "tokio::fs", "tokio::process", "tokio::time", "std::fs", "std::net"]),
     ("place", &["tokio", "std::fs", "std::net", "std::process", "std::time::SystemTime", "rustix"]),
 ];

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quick_xml::{Reader, events::Event};
 use roost_lab::{
     Host, Lan, Output, Result, Service,
     fixtures::{
@@ -91,6 +92,66 @@ fn a_job_is_followed_from_its_place_in_the_queue_to_its_end() -> Result<()> {
 }
 
 #[test]
+fn what_happened_is_drawn() -> Result<()> {
+    let lan = Lan::new()?;
+    let [ws, board] = hosts(&lan)?;
+    let mut first = fleet::build(&ws, "first")?;
+    steered::wait_started(&lan, &board, "first", 1)?;
+    let mut second = fleet::build(&ws, "second")?;
+    fleet::wait_job(&lan, &ws, "second", "waiting", |job| job.reason.contains("next in line"))?;
+    steered::release_all(&board)?;
+    for build in [&mut first, &mut second] {
+        build.wait(builds::BUILD_TIMEOUT)?.ok()?;
+    }
+    let drawn = ask_ok(&ws, "COLUMNS=90 roost timeline")?;
+    assert!(drawn.starts_with("2 jobs in "), "{drawn}");
+    for part in ["\nboard   ", "└0", "█ building"] {
+        assert!(drawn.contains(part), "{part:?}: {drawn}");
+    }
+    assert!(drawn.lines().all(|line| line.chars().count() <= 90), "{drawn}");
+    assert!(!drawn.contains('\x1b'), "colours are for terminals: {drawn}");
+    let json: Value = serde_json::from_str(&ask_ok(&ws, "roost timeline --json")?).unwrap();
+    let lanes = json["rows"][0]["lanes"].as_array().expect("lanes of the board");
+    let bars: Vec<_> = lanes.iter().filter_map(Value::as_array).flatten().collect();
+    let names: Vec<_> = bars.iter().filter_map(|bar| bar["name"].as_str()).collect();
+    assert_eq!(names, ["first", "second"], "{json}");
+    assert!(bars.iter().all(|bar| bar["end"] == "good"), "{json}");
+    let waited = |bar: &Value| bar["segments"][0]["kind"] == "waiting";
+    assert!(waited(bars[1]), "for the slot: {json}");
+
+    let titles = svg_titles(&ask_ok(&ws, "roost timeline --svg -")?).unwrap();
+    for part in ["first on board, from ", "building "] {
+        assert!(titles.contains(part), "{part}: {titles}");
+    }
+    assert_eq!(ws.check("roost timeline --last 1 --svg /root/drawn.svg")?, "");
+    let titles = svg_titles(&ws.read("/root/drawn.svg")?).unwrap();
+    assert!(titles.contains("second on board") && !titles.contains("first on"), "{titles}");
+    let nowhere = ask(&ws, "roost timeline --svg /nowhere/drawn.svg")?;
+    assert_eq!(nowhere.code(), Some(1), "{nowhere}");
+    assert!(nowhere.stderr.contains("cannot write /nowhere/drawn.svg"), "{nowhere}");
+
+    // The board knows its own part of it, and where the time of a job went.
+    let there = board.check("roost timeline")?;
+    assert!(there.starts_with("2 jobs in ") && there.contains("\nboard   "), "{there}");
+    let why = fleet::why(&ws, "first")?;
+    assert!(why.contains("building ") && why.contains("built on board"), "{why}");
+    Ok(())
+}
+
+/// What an SVG document says of itself and its bars.
+fn svg_titles(text: &str) -> std::result::Result<String, quick_xml::Error> {
+    let (mut reader, mut titles, mut within) = (Reader::from_str(text), String::new(), false);
+    loop {
+        match reader.read_event()? {
+            Event::Eof => return Ok(titles),
+            Event::Start(tag) => within = tag.name().as_ref() == b"title",
+            Event::Text(text) if within => titles += &text.decode()?,
+            _ => within = false,
+        }
+    }
+}
+
+#[test]
 fn everything_that_lists_prints_json_on_request() -> Result<()> {
     let lan = Lan::new()?;
     let [ws, board] = hosts(&lan)?;
@@ -103,6 +164,7 @@ fn everything_that_lists_prints_json_on_request() -> Result<()> {
     assert_eq!(json("roost status --json")?["boards"][0]["reach"], "up");
     assert_eq!(json("roost jobs --json")?[0]["name"], "only");
     assert_eq!(json("roost jobs --all --json")?[0]["state"], "running");
+    assert_eq!(json("roost timeline --json")?["rows"][0]["name"], "board");
     assert_eq!(json("roost why only --json")?["job"]["attached"], 1);
     let lines = json("roost machines --json")?;
     assert!(lines[0].as_str().is_some_and(|line| line.contains(SYSTEM)), "{lines}");
@@ -221,6 +283,7 @@ fn a_wrong_name_and_a_daemon_that_is_not_there_are_told_from_each_other() -> Res
         "roost jobs --json",
         "roost logs x",
         "roost why x",
+        "roost timeline --json",
         "roost drain",
         "roost resume board",
         "roost cancel x",

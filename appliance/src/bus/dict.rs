@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use zbus::zvariant::{DeserializeDict, SerializeDict, Type};
 
-use crate::model::{BoardView, JobView, NodeView, Reach};
+use crate::model::{BoardView, Course, JobView, NodeView, Reach};
 
 /// A [`NodeView`].
 #[derive(Debug, SerializeDict, DeserializeDict, Type)]
@@ -68,20 +68,38 @@ pub(super) struct JobDict {
     started_s: Option<u64>,
     ended_s: Option<u64>,
     reason: String,
+    /// Left out by daemons that do not know it.
+    course: Option<CourseDict>,
 }
 
-/// Both ways between two types with the same fields.
+/// A [`Course`].
+#[derive(Debug, Default, SerializeDict, DeserializeDict, Type)]
+#[zvariant(signature = "dict")]
+struct CourseDict {
+    accepted_ms: Option<u64>,
+    node: Option<String>,
+    placed_ms: Option<u64>,
+    shipping_ms: Option<u64>,
+    shipped_ms: Option<u64>,
+    building_ms: Option<u64>,
+    built_ms: Option<u64>,
+    ended_ms: Option<u64>,
+    fetched_ms: Option<u64>,
+}
+
+/// Both ways between two types with the same fields. Those after the bar are views themselves: the dictionary may
+/// lack them.
 macro_rules! same_fields {
-    ($one:ident, $other:ident, $($field:ident)+) => {
-        impl From<$one> for $other {
-            fn from($one { $($field),+ }: $one) -> Self {
-                Self { $($field),+ }
+    ($view:ident, $dict:ident, $($field:ident)+ $(| $($inner:ident)+)?) => {
+        impl From<$view> for $dict {
+            fn from($view { $($field,)+ $($($inner,)+)? }: $view) -> Self {
+                Self { $($field,)+ $($($inner: Some($inner.into()),)+)? }
             }
         }
 
-        impl From<$other> for $one {
-            fn from($other { $($field),+ }: $other) -> Self {
-                Self { $($field),+ }
+        impl From<$dict> for $view {
+            fn from($dict { $($field,)+ $($($inner,)+)? }: $dict) -> Self {
+                Self { $($field,)+ $($($inner: $inner.unwrap_or_default().into(),)+)? }
             }
         }
     };
@@ -97,7 +115,12 @@ same_fields! {
 same_fields! {
     JobView, JobDict,
     id name drv_path system state node emulated forwarded client attached accepted_s started_s ended_s
-    reason
+    reason | course
+}
+
+same_fields! {
+    Course, CourseDict,
+    accepted_ms node placed_ms shipping_ms shipped_ms building_ms built_ms ended_ms fetched_ms
 }
 
 impl From<BoardView> for BoardDict {

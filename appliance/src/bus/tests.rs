@@ -13,7 +13,7 @@ use zbus::{
 
 use super::{node::Node, service::tell_changes, *};
 use crate::{
-    model::{BoardView, Change, JobView, NodeView, Reach, Why},
+    model::{BoardView, Change, Course, JobView, NodeView, Reach, Why},
     names::{BUS_INTERFACE, BUS_NAME, BUS_PATH},
 };
 
@@ -96,6 +96,12 @@ fn job() -> JobView {
         started_s: None,
         ended_s: Some(u64::MAX),
         reason: "waits for a slot".into(),
+        course: Course {
+            accepted_ms: Some(1_700_000_000_123),
+            node: Some("star64".into()),
+            fetched_ms: Some(u64::MAX),
+            ..Course::default()
+        },
     }
 }
 

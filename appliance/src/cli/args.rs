@@ -1,6 +1,6 @@
 //! What can be typed after `roost`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -16,6 +16,7 @@ Examples:
   roost jobs                       what is waiting and running
   roost why hello-2.12             where that build is, and why there
   roost logs -f hello-2.12         its log, followed to the end
+  roost timeline                   what happened, drawn: which board built what, and when
   roost drain rock5                give rock5 nothing new; what it runs goes on
   roost fleet init                 make a fleet; this machine holds its key
   roost flash --board rock-5b /dev/sdX
@@ -222,6 +223,24 @@ Examples:
         output: Output,
     },
 
+    /// Draw what happened: boards as rows, builds as bars.
+    #[command(after_help = "\
+A board has a line for each build it had at once. A bar begins when the build was given to the
+board: it may wait there, its inputs are sent, it builds, its outputs are fetched. What waited for
+a board is counted in the line above. Times are counted from the left edge.
+
+Without --since and --last it is the last stretch of work: jobs back to a time in which nothing
+was done for half an hour, 200 at most. Jobs are remembered as the configuration says
+(queue.max_done, queue.done_age_s); of a derivation that was built again it is the last build.
+Builds that Nix did by itself, without roost, are not known here.
+
+Examples:
+  roost timeline
+  roost timeline --since 2h
+  roost timeline --last 500 --svg builds.svg
+  roost timeline --json | jq -r '.rows[] | \"\\(.name): \\([.lanes[][]] | length)\"'")]
+    Timeline(Timeline),
+
     /// Give a board nothing new; what it runs goes on.
     #[command(after_help = "\
 Examples:
@@ -260,6 +279,23 @@ pub struct Output {
     pub json: bool,
 }
 
+/// `roost timeline`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// Draw the last while up to now, such as 90min, 2h or 3days.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub since: Option<Duration>,
+    /// Draw so many jobs at most, the last ones.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub last: Option<u16>,
+    /// Write it as SVG, for a browser; - is standard output.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub svg: Option<PathBuf>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// Which lines to print.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machines {
@@ -291,8 +327,6 @@ pub struct Update {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use clap::{CommandFactory, error::ErrorKind};
 
     use super::{
@@ -327,6 +361,15 @@ mod tests {
             (
                 "roost why hello --json",
                 Command::Ask(Ask::Why { job: "hello".into(), output: json }),
+            ),
+            (
+                "roost timeline --since 2h --last 500 --svg -",
+                Command::Ask(Ask::Timeline(Timeline {
+                    since: Some(Duration::from_secs(2 * 3600)),
+                    last: Some(500),
+                    svg: Some("-".into()),
+                    output: Output::default(),
+                })),
             ),
             ("roost drain", Command::Ask(Ask::Drain { board: None })),
             ("roost resume rock5", Command::Ask(Ask::Resume { board: Some("rock5".into()) })),
@@ -372,6 +415,9 @@ mod tests {
         for (line, kind) in [
             ("roost", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("roost logs", ErrorKind::MissingRequiredArgument),
+            ("roost timeline --since yesterday", ErrorKind::ValueValidation),
+            ("roost timeline --last 0", ErrorKind::ValueValidation),
+            ("roost timeline --svg a --json", ErrorKind::ArgumentConflict),
             ("roost drain a b", ErrorKind::UnknownArgument),
             ("roost machines --indirect", ErrorKind::UnknownArgument),
             ("roost update", ErrorKind::MissingRequiredArgument),

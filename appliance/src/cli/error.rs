@@ -85,6 +85,14 @@ pub(crate) enum CommandError {
         /// Why.
         source: io::Error,
     },
+    /// A file that was named.
+    #[error("cannot write {}: {source}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// What was asked for makes no sense: why, and what does.
     #[error("{0}")]
     Refused(String),
@@ -138,6 +146,7 @@ impl CommandError {
             | Self::NoSeed { .. }
             | Self::NotRoot
             | Self::Read { .. }
+            | Self::Write { .. }
             | Self::Refused(_)
             | Self::Machines { .. }
             | Self::Pages(_)

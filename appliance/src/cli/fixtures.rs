@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{BoardView, JobView, NodeView, Reach, Why};
+use crate::model::{BoardView, Course, JobView, NodeView, Reach, Why};
 
 /// The moment at which everything is shown, in seconds since 1970.
 pub(super) const NOW_S: u64 = 1_700_000_000;
@@ -98,6 +98,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             started_s: Some(NOW_S - 190),
             ended_s: None,
             reason: "fastest free board".into(),
+            course: Course::default(),
         },
         JobView {
             id: "1a2b3c4d5f6g7h8i".into(),
@@ -114,6 +115,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             started_s: None,
             ended_s: None,
             reason: "waits for vf2, which is away".into(),
+            course: Course::default(),
         },
         JobView {
             id: "9z8y7x6w5v4s3r2q".into(),
@@ -130,6 +132,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             started_s: Some(NOW_S - 8990),
             ended_s: Some(NOW_S - 5000),
             reason: "builder failed with exit code 1".into(),
+            course: Course::default(),
         },
     ]
 }
@@ -144,4 +147,35 @@ pub(super) fn why() -> Why {
             (NOW_S - 190, "runs on rock5: fastest free board".into()),
         ],
     }
+}
+
+/// Jobs of the last ten minutes, with what is known of their times.
+pub(super) fn timeline() -> Vec<JobView> {
+    let at = |seconds: u64| Some((NOW_S - 600 + seconds) * 1000);
+    let job = |name: &str, state: &str, node: Option<&str>, stages: [u64; 7]| {
+        let node: Option<String> = node.map(str::to_owned);
+        let [accepted_ms, placed_ms, shipping_ms, shipped_ms, building_ms, built_ms, ended_ms] =
+            stages.map(|seconds| at(seconds).filter(|_| seconds > 0));
+        let fetched_ms = ended_ms.filter(|_| state == "built").map(|ms| ms + 9000);
+        let course = Course {
+            accepted_ms,
+            node: node.clone(),
+            placed_ms,
+            shipping_ms,
+            shipped_ms,
+            building_ms,
+            built_ms,
+            ended_ms,
+            fetched_ms,
+        };
+        let (name, state) = (name.to_owned(), state.to_owned());
+        JobView { id: name.clone(), name, state, node, course, ..jobs().swap_remove(0) }
+    };
+    vec![
+        job("hello-2.12", "built", Some("rock5"), [30, 31, 32, 50, 51, 240, 241]),
+        job("broken-1", "failed", Some("rock5"), [30, 40, 0, 0, 42, 150, 151]),
+        job("zlib-1.3", "built", Some("vf2"), [35, 60, 61, 90, 120, 400, 402]),
+        job("linux-6.12", "running", Some("rock5"), [36, 245, 246, 280, 284, 0, 0]),
+        job("queued-1", "queued", None, [290, 0, 0, 0, 0, 0, 0]),
+    ]
 }

@@ -2,7 +2,7 @@
 //!
 //! `args` says what can be typed, `early` picks out what programs start, `commands` ask the daemon,
 //! `render` and `human` turn views into text, `fleet` changes what is trusted, `flash` writes images,
-//! `update` gives boards new systems, `doctor` looks at the machine itself, `pages` writes man pages and
+//! `update` gives boards new systems, `timeline` draws what happened, `doctor` looks at the machine itself, `pages` writes man pages and
 //! completions.
 
 pub mod args;
@@ -20,6 +20,7 @@ mod machines;
 mod pages;
 mod render;
 mod run_daemon;
+mod timeline;
 mod update;
 
 use std::{
@@ -27,7 +28,7 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use clap::Parser;
@@ -97,6 +98,7 @@ async fn ask(client: &Client, command: Ask, out: &mut impl Write) -> Result<(), 
         Ask::Jobs { all, output } => commands::jobs(client, all, output.json, now_s(), out).await,
         Ask::Logs { job, follow } => commands::logs(client, &job, follow, out).await,
         Ask::Why { job, output } => commands::why(client, &job, output.json, now_s(), out).await,
+        Ask::Timeline(args) => timeline::run(client, &args, now_ms(), out).await,
         Ask::Drain { board } => commands::drain(client, board.as_deref(), out).await,
         Ask::Resume { board } => commands::resume(client, board.as_deref(), out).await,
         Ask::Cancel { job } => commands::cancel(client, &job, out).await,
@@ -108,7 +110,17 @@ fn runtime() -> Result<Runtime, CommandError> {
     runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::Runtime)
 }
 
-/// Seconds since 1970; a clock before that shows 0.
+/// Seconds since 1970.
 fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    since_1970().as_secs()
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A clock before 1970 shows that.
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

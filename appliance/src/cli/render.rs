@@ -2,8 +2,9 @@
 
 use comfy_table::{ColumnConstraint, Table, presets};
 
-use super::human;
+use super::{human, timeline};
 use crate::{
+    draw,
     model::{BoardView, JobView, NodeView, Reach, Standing, Why},
     names,
 };
@@ -221,6 +222,11 @@ pub(crate) fn why(why: &Why, now_s: u64) -> String {
         (None, n) => format!("; {} waiting for it", human::count(n, "client")),
     };
     text += &format!("\nasked for by {}{waiting}\n{}\n", job.client, job.drv_path);
+    let times = timeline::times(job, now_s.saturating_mul(1000));
+    if !times.is_empty() {
+        let took = |(what, ms): &(&str, u64)| format!("{what} {}", draw::duration(*ms));
+        text += &format!("{}\n", times.iter().map(took).collect::<Vec<_>>().join(", "));
+    }
     if !why.notes.is_empty() {
         text +=
             &format!("\nSince it was accepted, {} ago:\n", human::between(job.accepted_s, now_s));
@@ -351,6 +357,21 @@ Since it was accepted, 3 min 20 s ago:
   +10 s  runs on rock5: fastest free board
 ",
         );
+    }
+
+    #[test]
+    fn why_tells_where_the_time_went() {
+        let told = |job: JobView| why(&Why { job, notes: vec![] }, fixtures::NOW_S);
+        let [built, failed, _, running, waiting] = fixtures::timeline().try_into().unwrap();
+        let text = told(built);
+        let times = "\nwaiting for a node 1.0 s, waiting there 2.0 s, sending inputs 18.0 s, \
+                     building 3 min 09 s, fetching outputs 10.0 s\n";
+        assert!(text.ends_with(times), "{text}");
+        let text = told(failed);
+        let times = "\nwaiting for a node 10.0 s, waiting there 2.0 s, building 1 min 48 s\n";
+        assert!(text.ends_with(times), "{text}");
+        assert!(told(running).ends_with(", building 5 min 16 s\n"), "up to now");
+        assert!(told(waiting).ends_with("\nwaiting for a node 5 min 10 s\n"));
     }
 
     #[test]

@@ -6,10 +6,11 @@ use nix_compat::store_path::StorePath;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::{Dispatcher, Live, feed, now_s};
+use super::{Dispatcher, Live, feed, now_ms};
 use crate::{
     model::{
-        Builds, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission, Ticket,
+        Builds, Course, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission,
+        Ticket,
     },
     queue::{Durability, QueueError, logs::Start, rules},
 };
@@ -55,6 +56,13 @@ impl Builds for Dispatcher {
     }
 
     async fn fetched(&self, id: &JobId) {
+        self.let_go(id, Some(now_ms())).await;
+    }
+}
+
+impl Dispatcher {
+    /// Holds the outputs of a job no longer: they have been fetched, or were held for long enough.
+    pub(super) async fn let_go(&self, id: &JobId, fetched_ms: Option<u64>) {
         let job = {
             let mut state = self.state();
             let Some(live) = state.jobs.get_mut(id) else { return };
@@ -62,14 +70,13 @@ impl Builds for Dispatcher {
             if !held || rules::release_outputs(&mut live.job).is_err() {
                 return;
             }
+            live.job.course.fetched_ms = fetched_ms.filter(|_| live.awaited);
             live.job.clone()
         };
         self.record(&job, Durability::Later).await;
         self.release_roots(id).await;
     }
-}
 
-impl Dispatcher {
     fn step(&self, id: &JobId, forwarded: bool) -> Result<Step, Refusal> {
         let mut state = self.state();
         if state.stopping {
@@ -122,17 +129,19 @@ impl Dispatcher {
                 return Err(Refusal::InputsGone { missing: missing.len(), example });
             }
         }
+        let accepted_ms = now_ms();
         let mut job = Job {
             name: submission.key.drv_path.name().trim_end_matches(".drv").to_owned(),
             key: submission.key,
             system: submission.system,
             features: submission.features,
             client: submission.client,
-            accepted_s: now_s(),
+            accepted_s: accepted_ms / 1000,
             deaths: 0,
             forwarded: submission.forwarded,
             how: How::default(),
             build_ms: None,
+            course: Course::of_accepted(accepted_ms),
             state: JobState::Queued,
             notes: Vec::new(),
         };

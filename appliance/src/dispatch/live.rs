@@ -7,7 +7,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::{
     execute::{Copied, Stage},
-    model::{How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
+    model::{Course, How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
     queue::logs::LogWriter,
 };
 
@@ -50,6 +50,8 @@ pub(super) struct Live {
     pub(super) log: Option<LogWriter>,
     /// What to build, if it is still at hand from the acceptance; else the queue has it.
     pub(super) payload: Option<Payload>,
+    /// Whether somebody waited for it when it ended: they fetch its outputs at once.
+    pub(super) awaited: bool,
     /// Whether its build is over and its slot free, though its outputs are still being seen to.
     pub(super) vacated: bool,
 }
@@ -78,6 +80,7 @@ impl Live {
             task: None,
             log,
             payload: None,
+            awaited: false,
             vacated: false,
         }
     }
@@ -187,6 +190,7 @@ impl Live {
             started_s,
             ended_s,
             reason,
+            course: Course { node: job.course.node.as_deref().map(named), ..job.course.clone() },
         }
     }
 

@@ -39,10 +39,7 @@ impl Dispatcher {
             for action in actions {
                 match action {
                     Action::End { id, result } => self.end(&id, result, Ending::FromOutside).await,
-                    Action::Release { id } => {
-                        use crate::model::Builds as _;
-                        self.fetched(&id).await;
-                    }
+                    Action::Release { id } => self.let_go(&id, None).await,
                     Action::Forget { key, node } => self.0.nodes.forget(&node, &key),
                 }
             }

@@ -7,7 +7,7 @@ use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use tracing::{info, warn};
 
-use super::{Dispatcher, Live, live::Progress, now_s};
+use super::{Dispatcher, Live, live::Progress, now_ms, now_s};
 use crate::{
     execute::{Execute, Order, Report, Stage, Verdict},
     model::{Change, Job, JobId, JobState, Site},
@@ -57,6 +57,7 @@ impl Report for Reporter {
         if let Some(live) = self.dispatcher.state().jobs.get_mut(&self.id) {
             live.vacated = true;
             live.job.build_ms = live.building.map(|since| millis(since.elapsed()));
+            live.job.course.is_built(now_ms());
         }
         self.dispatcher.0.wake.notify_one();
     }
@@ -64,6 +65,13 @@ impl Report for Reporter {
     fn stage(&mut self, stage: Stage) {
         let mut state = self.dispatcher.state();
         let Some(live) = state.jobs.get_mut(&self.id) else { return };
+        let course = &mut live.job.course;
+        match &stage {
+            Stage::Waiting(_) => course.ships_nothing(now_ms()),
+            Stage::Shipping { .. } => course.ships(now_ms()),
+            Stage::Building { .. } => course.builds(now_ms()),
+            Stage::Fetching { .. } => {}
+        }
         if matches!(stage, Stage::Building { .. }) {
             live.misses = 0;
             live.stranded = None;
@@ -84,7 +92,7 @@ impl Report for Reporter {
 
 impl Dispatcher {
     pub(super) async fn run_job(self, id: JobId, node: String, executor: Arc<dyn Execute>) {
-        let Some(job) = self.state().jobs.get(&id).map(|live| live.job.clone()) else { return };
+        let Some(job) = self.begun(&id, &node) else { return };
         // On disk while the build runs: if the power goes before that, nothing was begun.
         let recorded = self.record(&job, Durability::Now);
         let verdict = match self.order(&job).await {
@@ -110,6 +118,14 @@ impl Dispatcher {
             Verdict::Died(why) => self.interrupted(&id, &node, &why, rules::died).await,
             Verdict::Lost(why) => self.interrupted(&id, &node, &why, put_back).await,
         }
+    }
+
+    /// The record of a job whose run begins.
+    fn begun(&self, id: &JobId, node: &str) -> Option<Job> {
+        let mut state = self.state();
+        let job = &mut state.jobs.get_mut(id)?.job;
+        job.course.begins(node, now_ms());
+        Some(job.clone())
     }
 
     async fn order(&self, job: &Job) -> Result<Order, String> {
@@ -140,6 +156,7 @@ impl Dispatcher {
             match &live.job.state {
                 JobState::Done { result, .. } => {
                     let result = result.clone();
+                    live.job.course.ends(now_ms());
                     live.log = None;
                     live.show(Progress::Ended(result));
                     if live.attached > 0 {
@@ -178,6 +195,7 @@ impl Dispatcher {
             let Some(live) = state.jobs.get_mut(id) else { return };
             let node = live.node().map(str::to_owned);
             let at_s = now_s();
+            let mut course = live.job.course.clone();
             let ended = match (how, &live.job.state) {
                 (Ending::FromOutside, JobState::Running { .. }) => {
                     rules::put_back(&mut live.job, at_s, "ended from outside")
@@ -195,6 +213,9 @@ impl Dispatcher {
                 return;
             }
             let result = result.clone();
+            course.ends(now_ms());
+            live.job.course = course;
+            live.awaited = live.attached > 0;
             let task = live.task.take();
             match how {
                 Ending::ByExecutor => live.keep_failure(),

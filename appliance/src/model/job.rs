@@ -8,6 +8,8 @@ use nix_compat::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::Course;
+
 /// How a job is built. A check never shares a result with a normal build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -265,6 +267,9 @@ pub struct Job {
     /// without the transfer of inputs and outputs.
     #[serde(default)]
     pub build_ms: Option<u64>,
+    /// When it reached its stages.
+    #[serde(default)]
+    pub course: Course,
     /// Where it stands.
     pub state: JobState,
     /// Its story, oldest first, at most [`Job::MAX_NOTES`].

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::Course;
+
 /// This node, as D-Bus and a peer's control channel show it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -167,6 +169,9 @@ pub struct JobView {
     pub ended_s: Option<u64>,
     /// What it waits for, or how it ended, in one line.
     pub reason: String,
+    /// When it reached its stages, with the node's name.
+    #[serde(default)]
+    pub course: Course,
 }
 
 /// Why a job is where it is.

@@ -98,6 +98,7 @@ pub fn died(job: &mut Job, at_s: u64, why: &str) -> Result<AfterDeath, Impossibl
     let deaths = job.deaths;
     if deaths < MAX_DEATHS {
         job.note(at_s, format!("{why}; death {deaths} of {MAX_DEATHS}, queued again"));
+        job.course.waits_again();
         job.state = JobState::Queued;
         return Ok(AfterDeath::Queued);
     }
@@ -122,6 +123,7 @@ pub fn put_back(job: &mut Job, at_s: u64, why: &str) -> Result<(), Impossible> {
     match job.state {
         JobState::Running { .. } => {
             job.note(at_s, format!("{why}; queued again"));
+            job.course.waits_again();
             job.state = JobState::Queued;
             Ok(())
         }

@@ -19,7 +19,7 @@ use nix_compat::{
 };
 
 use super::*;
-use crate::model::{Client, How, JobKey, JobState, Mode, Site};
+use crate::model::{Client, Course, How, JobKey, JobState, Mode, Site};
 
 /// When queues are opened here.
 const NOW_S: u64 = 5_000;
@@ -48,6 +48,7 @@ fn job(number: u32) -> Job {
         forwarded: false,
         how: How::Native,
         build_ms: None,
+        course: Course::default(),
         state: JobState::Queued,
         notes: Vec::new(),
     }

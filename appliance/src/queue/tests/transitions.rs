@@ -8,6 +8,15 @@ use crate::{
     queue::rules::{AfterDeath, MAX_DEATHS},
 };
 
+#[test]
+fn a_record_of_a_version_that_noted_no_times_is_read() {
+    let mut job = job(1);
+    let mut record = serde_json::to_value(&job).unwrap();
+    record.as_object_mut().unwrap().remove("course").unwrap();
+    job.course = Course::default();
+    assert_eq!(serde_json::from_value::<Job>(record).unwrap(), job);
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Start,

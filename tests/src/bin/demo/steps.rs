@@ -96,6 +96,7 @@ pub(super) fn run() -> Result<()> {
     steps.say("What was built, where, and why there:");
     show(&ws, "roost jobs --all")?;
     show(&ws, "roost why report")?;
+    show(&ws, "roost timeline")?;
 
     steps.say("The result is in the workstation's store, and `nix log` has the builds' logs:");
     show(&ws, &format!("cat {}", output.trim()))?;
