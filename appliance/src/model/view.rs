@@ -1,6 +1,6 @@
 //! What is shown of nodes and jobs: on D-Bus, by the commands, between nodes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,9 @@ impl Standing<'_> {
 }
 
 impl NodeView {
+    /// The speeds that a node may have.
+    pub const SPEEDS: RangeInclusive<f64> = 0.01..=1000.0;
+
     /// Whether it begins jobs.
     #[must_use]
     pub fn standing(&self) -> Standing<'_> {
