@@ -3,6 +3,7 @@
 mod behaviour;
 mod damage;
 mod full_disk;
+mod history;
 mod job_logs;
 mod model;
 mod transitions;
