@@ -9,7 +9,7 @@
 mod accept;
 mod control;
 mod feed;
-mod history;
+mod learning;
 mod live;
 mod moves;
 mod pump;
@@ -29,6 +29,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     execute::Execute,
+    learn::{Source, Table},
     model::{Change, JobId, JobKey, JobState},
     place::{NodeFacts, Policy},
     queue::{
@@ -38,6 +39,7 @@ use crate::{
     },
 };
 pub use control::FindError;
+use learning::Learning;
 use live::Live;
 
 /// The nodes that jobs can be given to, as they are now.
@@ -53,6 +55,9 @@ pub trait Nodes: Send + Sync {
     fn is_here(&self, node: &str) -> bool;
     /// The name people know a node by, whether it is there now or not.
     fn name(&self, node: &str) -> Option<String>;
+    /// What each node has told of its builds, those that have told nothing included; `own` is what was
+    /// learned on this one.
+    fn histories(&self, own: Arc<Table>) -> Vec<Source>;
 }
 
 /// The store that inputs must be in before a job is accepted.
@@ -113,6 +118,7 @@ struct Inner {
     max_jobs: usize,
     patience: Patience,
     policy: Policies,
+    learning: Learning,
     state: Mutex<State>,
     /// Something changed that placement should look at.
     wake: Notify,
@@ -165,6 +171,7 @@ impl Dispatcher {
             max_jobs: parts.max_jobs,
             patience: parts.patience,
             policy: parts.policy,
+            learning: Learning::new(parts.recovery.history),
             state: Mutex::new(state),
             wake: Notify::new(),
             changes: broadcast::channel(64).0,

@@ -9,9 +9,10 @@ use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Dispatcher, Live, State, history::History, live::Progress, now_s, run::Ending};
+use super::{Dispatcher, Live, State, learning, live::Progress, now_s, run::Ending};
 use crate::{
     execute::Stage,
+    learn::Estimates,
     model::{Emulation, How, Job, JobId, JobKey, JobState, Outputs, Site},
     place::{self, Among, Decision, JobFacts, NodeFacts, Times, WaitFor},
     queue::rules,
@@ -66,6 +67,10 @@ impl Dispatcher {
     /// One look at everything: what to do now, and when to look again at the latest.
     fn round(&self, now: Instant) -> (Vec<Start>, Vec<Action>, Option<Instant>) {
         let mut facts = self.0.nodes.facts();
+        let estimates = self.estimates();
+        for node in &mut facts {
+            node.speed = estimates.speed(&node.id);
+        }
         let mut state = self.state();
         if state.stopping {
             return (Vec::new(), Vec::new(), None);
@@ -85,9 +90,8 @@ impl Dispatcher {
         let mut decided = Decided::new();
         let mut ahead: HashMap<String, usize> = HashMap::new();
         let mut movable = Vec::new();
-        let mut history = History::default();
         for (_, id) in order {
-            let times = self.times(&mut history, &state, &id);
+            let times = self.times(&estimates, &state, &facts, &id);
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             if self.deadlines(live, &mut round) {
                 continue;
@@ -102,7 +106,7 @@ impl Dispatcher {
         }
         // Afterwards: a slot that a waiting job takes is no reason to move another one.
         for id in movable {
-            let times = self.times(&mut history, &state, &id);
+            let times = self.times(&estimates, &state, &facts, &id);
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             let job = live.job.clone();
             let job = self.job_facts(&job, times, live.waited(now));
@@ -113,12 +117,18 @@ impl Dispatcher {
         (round.starts, round.actions, round.deadline)
     }
 
-    /// How long builds like a job's took, where that may change its place.
-    fn times(&self, history: &mut History, state: &State, id: &JobId) -> Times {
+    /// How long builds like a job's take, where that may change its place.
+    fn times(
+        &self,
+        estimates: &Estimates,
+        state: &State,
+        facts: &[NodeFacts],
+        id: &JobId,
+    ) -> Times {
         let job = state.jobs.get(id).map(|live| &live.job);
         let asked =
             job.filter(|job| (self.0.policy)(&job.system).emulation == Emulation::WhenFaster);
-        asked.map_or_else(Times::default, |job| history.times(state, job))
+        asked.map_or_else(Times::default, |job| learning::times(estimates, job, facts))
     }
 
     fn job_facts<'a>(&self, job: &'a Job, times: Times, waited: Duration) -> JobFacts<'a> {

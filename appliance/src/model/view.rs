@@ -56,6 +56,12 @@ pub struct NodeView {
     /// What people should know of its last update, in a line: that it did not end well, or goes on; else
     /// empty.
     pub update_note: String,
+    /// How fast one of its cores is, 1.0 being the reference, as configured or measured: one of
+    /// [`NodeView::SPEEDS`], or 0 if it did not tell.
+    pub speed: f64,
+    /// The revision of what it tells of its builds: more whenever there is something new; 0 if there is
+    /// nothing, and from those that do not know of this.
+    pub history: u64,
 }
 
 /// Whether a node begins jobs; what is worse comes first.
@@ -202,4 +208,10 @@ pub enum ControlRequest {
     Resume,
     /// End this job: nobody wants it any more.
     Cancel(String),
+    /// Tell what was built since a revision, now and from now on. Only of nodes whose description has a
+    /// revision: others do not know this request.
+    History {
+        /// The revision of the last record that the one who asks has; 0 for all.
+        since: u64,
+    },
 }

@@ -58,12 +58,12 @@ pub struct Policy {
     pub native_wait: Option<Duration>,
 }
 
-/// How long builds of a package took.
+/// How long builds of a package take, by those that have ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// On native hardware.
+    /// On native hardware of speed 1.0.
     pub native: Option<Duration>,
-    /// Emulated.
+    /// On the node that emulates it fastest.
     pub emulated: Option<Duration>,
 }
 
@@ -116,6 +116,8 @@ pub struct NodeFacts {
     pub features: BTreeSet<String>,
     /// Builds at once.
     pub slots: u32,
+    /// How fast it is: native builds take as long as at speed 1.0, divided by this.
+    pub speed: f64,
     /// Jobs that may wait there beyond the slots, so that a slot never idles for a round trip.
     pub ahead: u32,
     /// Jobs it has from here, running and waiting.
@@ -138,6 +140,7 @@ impl NodeFacts {
             emulated: view.emulated.clone(),
             features: view.features.clone(),
             slots: view.slots,
+            speed: 1.0,
             ahead: 0,
             assigned: 0,
             busy: 0,
@@ -164,6 +167,11 @@ impl NodeFacts {
     /// Jobs a slot, in thousandths: the order of preference among nodes without history.
     fn load(&self) -> u64 {
         u64::from(self.busy.max(self.assigned)) * 1000 / u64::from(self.slots.max(1))
+    }
+
+    /// How long something takes here that takes so long at speed 1.0.
+    fn takes_for(&self, work: Duration) -> Duration {
+        Duration::try_from_secs_f64(work.as_secs_f64() / self.speed).unwrap_or(Duration::MAX)
     }
 
     fn free_slot(&self) -> bool {
@@ -270,9 +278,9 @@ pub fn decide(job: &JobFacts<'_>, nodes: &[NodeFacts]) -> Decision {
     if !may_emulate && able.native.is_empty() {
         return Decision::Refuse { reason: words::forbidden(job, &able.emulating) };
     }
-    if may_emulate && emulates_sooner(job, &able) {
+    if let Some(native) = emulates_sooner(job, &able).filter(|_| may_emulate) {
         if let Some(node) = best(&able.emulating) {
-            return run(node, How::Emulated, words::sooner(node, job));
+            return run(node, How::Emulated, words::sooner(node, job, native));
         }
     }
     if let Some(node) = best(&able.native) {
@@ -315,25 +323,27 @@ pub fn recall(job: &JobFacts<'_>, node: &str, nodes: &[NodeFacts]) -> Option<Str
 #[must_use]
 pub fn restart(job: &JobFacts<'_>, elapsed: Duration, nodes: &[NodeFacts]) -> Option<String> {
     let Times { native: Some(native), emulated: Some(emulated) } = job.times else { return None };
-    if job.policy.emulation != Emulation::WhenFaster || emulated.saturating_sub(elapsed) <= native {
+    if job.policy.emulation != Emulation::WhenFaster {
         return None;
     }
     let Decision::Run { node, how: How::Native, .. } = decide(job, nodes) else { return None };
     let node = nodes.iter().find(|n| n.id == node).filter(|n| n.free_slot())?;
-    Some(words::restarted(node, native, emulated.saturating_sub(elapsed)))
+    let (native, left) = (node.takes_for(native), emulated.saturating_sub(elapsed));
+    (left > native).then(|| words::restarted(node, native, left))
 }
 
-/// Whether emulation ends sooner than the native nodes that are alive would, which may have to end
-/// other jobs first; not known without a history of both.
-fn emulates_sooner(job: &JobFacts<'_>, able: &Candidates<'_>) -> bool {
-    let Times { native: Some(native), emulated: Some(emulated) } = job.times else { return false };
+/// How long it takes on the native node that would end it first, if emulation ends it sooner: a native
+/// node that is alive may have to end other jobs first. Not known without a history of both.
+fn emulates_sooner(job: &JobFacts<'_>, able: &Candidates<'_>) -> Option<Duration> {
+    let Times { native: Some(native), emulated: Some(emulated) } = job.times else { return None };
     if job.policy.emulation != Emulation::WhenFaster {
-        return false;
+        return None;
     }
     let alive = able.native.iter().filter(|n| n.health.is_alive());
     // Every slot's turn takes about as long as this job does.
-    let turns = alive.map(|n| 1 + n.busy.max(n.assigned) / n.slots.max(1)).min();
-    turns.is_some_and(|turns| emulated < native.saturating_mul(turns))
+    let turns = |n: &NodeFacts| 1 + n.busy.max(n.assigned) / n.slots.max(1);
+    let ends = alive.map(|n| (n.takes_for(native).saturating_mul(turns(n)), n.takes_for(native)));
+    ends.min().filter(|(end, _)| emulated < *end).map(|(_, native)| native)
 }
 
 fn best<'a>(nodes: &[&'a NodeFacts]) -> Option<&'a NodeFacts> {

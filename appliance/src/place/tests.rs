@@ -9,6 +9,7 @@ fn node(name: &str, system: &str, slots: u32, assigned: u32) -> NodeFacts {
         emulated: Vec::new(),
         features: BTreeSet::from(["big-parallel".to_owned()]),
         slots,
+        speed: 1.0,
         ahead: 2,
         assigned,
         busy: assigned,

@@ -50,15 +50,14 @@ pub(super) fn fallback(node: &NodeFacts, job: &JobFacts<'_>, native: &[&NodeFact
 }
 
 /// Why the job is emulated though native nodes are there.
-pub(super) fn sooner(node: &NodeFacts, job: &JobFacts<'_>) -> String {
-    let took = |time: Option<Duration>| time.unwrap_or_default().as_secs_f32();
+pub(super) fn sooner(node: &NodeFacts, job: &JobFacts<'_>, native: Duration) -> String {
     format!(
         "{} emulates {}: earlier builds took {:.0} s so and {:.0} s natively, where jobs wait \
          (placement.emulation = \"{}\")",
         node.name,
         job.system,
-        took(job.times.emulated),
-        took(job.times.native),
+        job.times.emulated.unwrap_or_default().as_secs_f32(),
+        native.as_secs_f32(),
         job.policy.emulation.as_str()
     )
 }

@@ -2,6 +2,7 @@
 
 mod ends;
 mod lasting;
+mod learning;
 mod moving;
 mod placing;
 mod rig;
