@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -67,13 +68,17 @@ impl Dispatcher {
     /// One look at everything: what to do now, and when to look again at the latest.
     fn round(&self, now: Instant) -> (Vec<Start>, Vec<Action>, Option<Instant>) {
         let mut facts = self.0.nodes.facts();
-        let estimates = self.estimates();
-        for node in &mut facts {
-            node.speed = estimates.speed(&node.id);
-        }
         let mut state = self.state();
         if state.stopping {
             return (Vec::new(), Vec::new(), None);
+        }
+        // What other nodes learn meanwhile is nothing to a node without jobs.
+        let estimates = match state.open_jobs() {
+            0 => Arc::default(),
+            _ => self.estimates(),
+        };
+        for node in &mut facts {
+            node.speed = estimates.speed(&node.id);
         }
         count_assigned(&state, &mut facts);
         let mut round = Round { now, starts: Vec::new(), actions: Vec::new(), deadline: None };

@@ -1,5 +1,8 @@
 //! One board: where it was seen, the connection to it, and what it says of itself.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -161,7 +164,7 @@ impl Board {
         let fingerprint = announced.or_else(|| state.host_key.as_ref().map(fingerprint));
         BoardView {
             fingerprint: fingerprint.as_ref().map(fingerprint_of).unwrap_or_default(),
-            node: state.view.clone(),
+            node: NodeView { history: state.history.revision(), ..state.view.clone() },
             addresses: addresses.iter().map(|address| address_text(*address)).collect(),
             port: addresses.first().map_or(22, std::net::SocketAddr::port),
             host_key: state.host_key.as_ref().and_then(key_text),
