@@ -20,7 +20,7 @@ SYSCONFDIR ?= /etc
 ARCH ?= aarch64 riscv64
 QEMU_OPTIONS ?=
 
-.PHONY: help demo test bench cross qemu qemu-boots nix-eval check deny install release
+.PHONY: help demo test bench simulate cross qemu qemu-boots nix-eval check deny install release
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -41,6 +41,9 @@ test: root-trixie root-sid ## every test: units, properties, the lab, and emulat
 
 bench: release root-trixie ## stock Nix and roost side by side (QUICK=1: one run of each)
 	@$(CARGO) run --quiet --release -p roost-lab --bin bench
+
+simulate: ## placement in virtual time on the graphs of real packages, beside a model of stock Nix
+	@$(CARGO) run --quiet --profile bench -p roost --example simulate
 
 cross: ## the program for the boards' architectures, compiled with Debian 13's Rust
 	@qemu-test/cross/build.sh aarch64 riscv64 | xargs stat --format '%s bytes  %n'

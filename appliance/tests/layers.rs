@@ -17,8 +17,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("media", &[]),
     ("sys", &[]),
     ("config", &["model"]),
+    ("learn", &["model"]),
     ("place", &["model"]),
-    ("queue", &["durable", "model"]),
+    ("queue", &["durable", "learn", "model"]),
     ("observe", &["model", "sys"]),
     ("trust", &["durable", "model", "sys"]),
     ("enrol", &["model", "trust"]),
@@ -27,14 +28,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("flash", &["durable", "media", "sys"]),
     ("bus", &["model"]),
     ("discover", &["bus", "model"]),
-    ("wire", &["model", "sys"]),
-    ("execute", &["model", "queue", "wire"]),
-    ("dispatch", &["execute", "model", "place", "queue"]),
-    ("fleet", &["discover", "enrol", "execute", "model", "place", "trust", "wire"]),
+    ("wire", &["learn", "model", "sys"]),
+    ("execute", &["model", "observe", "queue", "wire"]),
+    ("dispatch", &["execute", "learn", "model", "place", "queue"]),
+    ("fleet", &["discover", "enrol", "execute", "learn", "model", "place", "trust", "wire"]),
     (
         "daemon",
         &[
-            "bus", "config", "discover", "dispatch", "enrol", "execute", "fleet", "model",
+            "bus", "config", "discover", "dispatch", "enrol", "execute", "fleet", "learn", "model",
             "observe", "place", "queue", "sys", "trust", "update", "wire",
         ],
     ),
@@ -84,6 +85,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("draw", &["tokio", "std::fs", "std::io", "std::net", "std::process", "std::time", "rustix"]),
     ("model", &["tokio::net", "tokio::fs", "tokio::process", "tokio::time", "std::fs", "std::net"]),
+    ("learn", &["tokio", "std::fs", "std::net", "std::process", "std::time::SystemTime", "rustix"]),
     ("place", &["tokio", "std::fs", "std::net", "std::process", "std::time::SystemTime", "rustix"]),
 ];
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use roost_lab::{
-    Host, Lan, Result, Running,
+    Host, Lan, Result, Running, Service,
     fixtures::{
         builds::Nix,
         fleet, foreign,
@@ -54,8 +54,28 @@ impl Fleet<'_> {
         steered::wait_started(self.lan, at, name, 1)?;
         let begun = now();
         self.lan.wait_until(SOON, "it has taken long enough", || begun.elapsed() >= long)?;
+        let known = self.told();
         self.finish(name, at, &mut build)?;
-        Ok(asked.elapsed())
+        let took = asked.elapsed();
+        if at.name() == self.native.name() {
+            self.lan.wait_until(SOON, "the board has told of it", || self.told() > known)?;
+        }
+        Ok(took)
+    }
+
+    /// The number of the last build that the native board has told the node of.
+    fn told(&self) -> u64 {
+        let shown = fleet::shown(self.node, self.native.name());
+        shown.and_then(|it| it["node"]["history"].as_u64()).unwrap_or_default()
+    }
+
+    /// Starts the node's daemon anew. What it has built itself it still knows, and what the board has
+    /// built it is told again.
+    fn restart(&self) -> Result<()> {
+        let known = self.told();
+        self.node.restart_service(Service::ROOST)?;
+        fleet::wait_reach(self.lan, self.node, self.native, "up")?;
+        self.lan.wait_until(SOON, "the board has told of everything", || self.told() >= known)
     }
 
     /// Has the native board take jobs, or none.
@@ -92,6 +112,7 @@ fn a_job_is_emulated_where_that_ends_sooner_than_its_turn_on_the_busy_native_boa
     let emulated = fleet.takes(native, "pays-2", arm)?;
     assert!(emulated < NATIVE * 2, "this machine is too slow to tell: {emulated:?}");
     fleet.drain(false)?;
+    fleet.restart()?;
 
     // Slower than native, so it is not emulated while there is a slot.
     let mut idle = fleet.ask("pays-3")?;

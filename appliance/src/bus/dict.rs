@@ -34,6 +34,8 @@ pub(super) struct NodeDict {
     roster: u64,
     contacted: bool,
     update_note: String,
+    speed: f64,
+    history: u64,
 }
 
 /// A [`BoardView`].
@@ -109,7 +111,7 @@ same_fields! {
     NodeView, NodeDict,
     id name version board systems emulated features slots cores mem_mib running queued draining
     paused trouble temperature_mc nix_version fleet enrolment enrolment_note roster contacted
-    update_note
+    update_note speed history
 }
 
 same_fields! {

@@ -60,6 +60,8 @@ fn node() -> NodeView {
         roster: 3,
         contacted: true,
         update_note: "an update was rolled back".into(),
+        speed: 0.25,
+        history: 7,
     }
 }
 

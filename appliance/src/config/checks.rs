@@ -7,6 +7,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+use crate::model::NodeView;
+
 /// A whole number from `MIN` to `MAX`.
 pub(super) fn within<'de, D, N, const MIN: i64, const MAX: i64>(
     deserializer: D,
@@ -35,6 +37,18 @@ fn in_range<N: TryFrom<i64>, E: Error>(value: i64, min: i64, max: i64) -> Result
         return Err(out_of_range());
     }
     N::try_from(value).map_err(|_| out_of_range())
+}
+
+/// How fast a node is.
+pub(super) fn speed_opt<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<f64>, D::Error> {
+    let speed = f64::deserialize(deserializer)?;
+    let (min, max) = (NodeView::SPEEDS.start(), NodeView::SPEEDS.end());
+    if NodeView::SPEEDS.contains(&speed) {
+        return Ok(Some(speed));
+    }
+    Err(D::Error::custom(format!("{speed} is out of range: expected {min} to {max}")))
 }
 
 /// A node's id or name: one label of a host name in lower case.

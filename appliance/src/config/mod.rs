@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 pub use placement::{Admission, Placement, SystemPlacement};
 
-use checks::{feature_set, name_opt, system_list, within, within_opt};
+use checks::{feature_set, name_opt, speed_opt, system_list, within, within_opt};
 
 /// The whole file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Who this node is.
@@ -53,7 +53,7 @@ pub struct Node {
 }
 
 /// `[board]`: what this node offers to others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Board {
     /// Offers build slots. Off by default: a machine does not become a builder by having a package
@@ -74,6 +74,10 @@ pub struct Board {
     /// divided by its slots, rounded up.
     #[serde(deserialize_with = "within_opt::<_, _, 0, 4096>")]
     pub cores_per_build: Option<u32>,
+    /// How fast builds are here compared with other nodes, 0.01 to 1000, like Nix's speed factor. Unset:
+    /// measured when the daemon starts. It counts until builds have shown better.
+    #[serde(deserialize_with = "speed_opt")]
+    pub speed: Option<f64>,
     /// Longest time a build may take; 0 is no limit. The default, two days, is above what the
     /// largest packages need on the slowest boards, and ends what would hold a slot for ever.
     #[serde(deserialize_with = "within::<_, _, 0, 31_536_000>")]
@@ -100,6 +104,7 @@ impl Default for Board {
             systems: None,
             features: None,
             cores_per_build: None,
+            speed: None,
             timeout_s: 2 * 24 * 3600,
             max_silent_s: 4 * 3600,
             port: 22,

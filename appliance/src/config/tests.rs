@@ -26,6 +26,7 @@ fn every_key_is_read() {
         systems = ["aarch64-linux", "armv7l-linux"]
         features = ["big-parallel", "gccarch-armv8-a"]
         cores_per_build = 0
+        speed = 0.25
         timeout_s = 10
         max_silent_s = 20
         port = 2222
@@ -86,7 +87,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_valid_ones() {
     assert_eq!(
         error,
         "/etc/roost/roost.toml:3: unknown key `slot`, expected one of `enable`, `slots`, `systems`, \
-         `features`, `cores_per_build`, `timeout_s`, `max_silent_s`, `port`, `announce`, \
+         `features`, `cores_per_build`, `speed`, `timeout_s`, `max_silent_s`, `port`, `announce`, \
          `reload_sshd`\n  3 | slot = 4"
     );
     let error = parse("[boards]\nenable = true\n").unwrap_err();
@@ -101,6 +102,8 @@ fn an_unknown_key_is_named_with_its_line_and_the_valid_ones() {
 fn a_value_of_the_wrong_type_or_range_is_shown_in_its_line() {
     for (text, line, words) in [
         ("[board]\nslots = 0", 2, "0 is out of range: expected 1 to 256"),
+        ("[board]\nspeed = 0", 2, "0 is out of range: expected 0.01 to 1000"),
+        ("[board]\nspeed = nan", 2, "NaN is out of range: expected 0.01 to 1000"),
         ("[board]\n\nslots = \"4\"", 3, "invalid type: string \"4\""),
         ("[board]\nport = 65536", 2, "65536 is out of range: expected 1 to 65535"),
         ("[board]\ntimeout_s = -1", 2, "-1 is out of range"),

@@ -80,6 +80,8 @@ impl Control {
             ControlRequest::Cancel(job) => {
                 self.0.dispatcher.abandon(job).map_err(ControlError::from)
             }
+            // Answered where the channel is served.
+            ControlRequest::History { .. } => return,
         };
         match done {
             Ok(()) => info!(?request, "done for another node"),
@@ -159,6 +161,7 @@ impl Control {
         let draining = here.is_some_and(|here| here.draining.load(Ordering::Relaxed));
         let Standing { paused, trouble } = here.map(|here| here.standing()).unwrap_or_default();
         let temperature_mc = here.and_then(|here| here.temperature_mc());
+        let history = self.0.dispatcher.history();
         let changed = self.0.view.send_if_modified(|view| {
             let new = NodeView {
                 running,
@@ -167,6 +170,7 @@ impl Control {
                 paused,
                 trouble,
                 temperature_mc,
+                history,
                 ..self.0.belonging.describe(view)
             };
             let changed = *view != new;

@@ -25,6 +25,7 @@ pub(super) struct Facts {
     name: String,
     nix: Option<NixConfig>,
     nix_version: String,
+    speed: f64,
 }
 
 /// Looks at the machine, its Nix and its nix-daemon. A machine without a working Nix still runs the
@@ -47,8 +48,13 @@ pub(super) async fn observe(config: &Config) -> Result<Facts, DaemonError> {
             String::new()
         }
     };
+    let speed = match config.board.speed {
+        Some(speed) => speed,
+        // A machine on which no thread can be started does not know.
+        None => tokio::task::spawn_blocking(observe::speed::measure).await.unwrap_or_default(),
+    };
     let cores = NonZeroU32::new(machine.cores).unwrap_or(NonZeroU32::MIN);
-    Ok(Facts { machine, cores, id, name, nix, nix_version })
+    Ok(Facts { machine, cores, id, name, nix, nix_version, speed })
 }
 
 /// This node's id and name.
@@ -74,6 +80,7 @@ impl Facts {
             mem_mib: machine.mem_mib,
             temperature_mc: observe::vitals::temperature_mc("/".as_ref()),
             nix_version: self.nix_version.clone(),
+            speed: self.speed,
             ..NodeView::default()
         };
         if board.enable {
@@ -266,6 +273,7 @@ mod tests {
             name: "rock5".to_owned(),
             nix: Some(nix),
             nix_version: String::new(),
+            speed: 1.0,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     dispatch::{Inputs, Nodes},
     execute::{Execute, Link, Peer, Queries},
     fleet::{Board, Fleet},
+    learn::{Source, Table},
     model::JobKey,
     place::NodeFacts,
     queue::roots::Roots,
@@ -23,6 +24,10 @@ fn ahead(slots: u32) -> u32 {
 
 /// All of them.
 pub(super) struct AllNodes {
+    /// The ids of what this node builds itself: its own, and the second store's.
+    pub(super) own: Vec<String>,
+    /// How fast it is; see [`crate::model::NodeView::speed`].
+    pub(super) speed: f64,
     pub(super) here: Option<Arc<Here>>,
     pub(super) fleet: Option<Fleet>,
     /// The second store.
@@ -72,6 +77,15 @@ impl Nodes for AllNodes {
                 _ => Some(self.fleet.as_ref()?.board(node)?.name()),
             },
         }
+    }
+
+    fn histories(&self, own: Arc<Table>) -> Vec<Source> {
+        let own = Source { nodes: self.own.clone(), hint: self.speed, table: own };
+        let boards = self.fleet.iter().flat_map(Fleet::members).map(|board| {
+            let view = board.node();
+            Source { nodes: vec![view.id], hint: view.speed, table: board.history() }
+        });
+        std::iter::once(own).chain(boards).collect()
     }
 }
 

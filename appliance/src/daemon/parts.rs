@@ -90,6 +90,8 @@ impl Parts {
         };
         let emulation = second_store(&config, &facts, &view)?;
         let nodes = AllNodes {
+            own: own_ids(&view.id).into(),
+            speed: view.speed,
             here: here.clone(),
             fleet: fleet.clone(),
             emulation: emulation.clone(),
@@ -115,6 +117,7 @@ impl Parts {
                 away: Duration::from_secs(config.workstation.away_timeout_s),
             },
             policy: policies(config.placement.clone()),
+            paths: None,
         });
         let own = emulation.iter().map(|emulation| emulation.view.clone()).collect();
         let places = places(&config, view.mem_mib, own)?;
@@ -201,6 +204,11 @@ fn make_folders() -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// The ids of what this node builds itself, the second store included.
+fn own_ids(id: &str) -> [String; 2] {
+    [id.to_owned(), emulation::id(id)]
+}
+
 async fn open_queue(config: &Config, id: &str) -> Result<(Queue, Recovery), DaemonError> {
     let path = PathBuf::from(names::QUEUE_DIR);
     let limits = Limits {
@@ -209,7 +217,7 @@ async fn open_queue(config: &Config, id: &str) -> Result<(Queue, Recovery), Daem
         done_age_s: config.queue.done_age_s,
     };
     let dir = path.clone();
-    let own = [id.to_owned(), emulation::id(id)];
+    let own = own_ids(id);
     let open = move || Queue::open(&dir, limits, &own, dispatch::now_s());
     let opened = tokio::task::spawn_blocking(open).await;
     let opened = opened.map_err(|error| system("open the queue")(error.into()))?;
@@ -222,6 +230,9 @@ async fn open_queue(config: &Config, id: &str) -> Result<(Queue, Recovery), Daem
     }
     for record in &recovery.set_aside {
         warn!(record = record.key, "a record was set aside: {}", record.reason);
+    }
+    for record in &recovery.forgotten {
+        warn!(record = record.key, "a record of earlier builds was dropped: {}", record.reason);
     }
     Ok((queue, recovery))
 }
@@ -245,6 +256,8 @@ fn builder(
         roots: roots.clone(),
         trouble: Arc::default(),
         builds: AtomicU32::new(0),
+        begun: AtomicU32::new(0),
+        memory_peak: names::NIX_DAEMON_MEMORY_PEAK.into(),
     };
     Arc::new(Here {
         executor: Arc::new(executor),

@@ -139,8 +139,10 @@ impl Visits {
     /// Another node that uses this one.
     async fn control(self, visit: Visit) {
         let Visit { input, output, mut lifeline, mut notes, .. } = visit;
+        let (requests, dispatcher) = (self.control.requests(), self.dispatcher);
+        let history = move |since| dispatcher.history_since(since);
         let ended = tokio::select! {
-            ended = control(input, output, self.view, self.control.requests()) => ended,
+            ended = control(input, output, self.view, requests, history) => ended,
             () = lifeline.gone() => return,
         };
         if let Err(error) = ended {

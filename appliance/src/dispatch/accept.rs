@@ -9,8 +9,8 @@ use tracing::{info, warn};
 use super::{Dispatcher, Live, feed, now_ms};
 use crate::{
     model::{
-        Builds, Course, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission,
-        Ticket,
+        Builds, Course, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Size,
+        Submission, Ticket,
     },
     queue::{Durability, QueueError, logs::Start, rules},
 };
@@ -134,6 +134,7 @@ impl Dispatcher {
             name: submission.key.drv_path.name().trim_end_matches(".drv").to_owned(),
             key: submission.key,
             system: submission.system,
+            size: size(&submission.payload, &submission.features),
             features: submission.features,
             client: submission.client,
             accepted_s: accepted_ms / 1000,
@@ -199,6 +200,16 @@ impl Dispatcher {
         // A grace period has begun, which is a deadline for the pump.
         self.0.wake.notify_one();
         self.job_changed(id);
+    }
+}
+
+/// What a derivation says of how long its build takes.
+fn size(payload: &Payload, features: &BTreeSet<String>) -> Size {
+    match payload {
+        Payload::Derivation(derivation) => {
+            Size::of(derivation.is_fixed_output(), derivation.prefer_local_build(), features)
+        }
+        Payload::Target(_) => Size::of(false, false, features),
     }
 }
 

@@ -6,7 +6,7 @@ use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::{
-    execute::{Copied, Stage},
+    execute::{Copied, Measured, Stage},
     model::{Course, How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
     queue::logs::LogWriter,
 };
@@ -38,6 +38,8 @@ pub(super) struct Live {
     pub(super) since: Instant,
     /// Since when it builds.
     pub(super) building: Option<Instant>,
+    /// What its executor found out about its build.
+    pub(super) measured: Measured,
     /// Not placed again before this.
     pub(super) not_before: Option<Instant>,
     /// Runs without a result since it was last seen to build.
@@ -74,6 +76,7 @@ impl Live {
             stranded: None,
             since: Instant::now(),
             building: None,
+            measured: Measured::default(),
             not_before: None,
             misses: 0,
             avoid: None,

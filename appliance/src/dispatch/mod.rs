@@ -9,7 +9,7 @@
 mod accept;
 mod control;
 mod feed;
-mod history;
+mod learning;
 mod live;
 mod moves;
 mod pump;
@@ -30,6 +30,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     execute::Execute,
+    learn::{Source, Table},
     model::{Change, JobId, JobKey, JobState},
     place::{NodeFacts, Policy},
     queue::{
@@ -39,7 +40,9 @@ use crate::{
     },
 };
 pub use control::FindError;
+use learning::Learning;
 use live::Live;
+pub use reckon::Paths;
 
 /// The nodes that jobs can be given to, as they are now.
 pub trait Nodes: Send + Sync {
@@ -54,6 +57,9 @@ pub trait Nodes: Send + Sync {
     fn is_here(&self, node: &str) -> bool;
     /// The name people know a node by, whether it is there now or not.
     fn name(&self, node: &str) -> Option<String>;
+    /// What each node has told of its builds, those that have told nothing included; `own` is what was
+    /// learned on this one.
+    fn histories(&self, own: Arc<Table>) -> Vec<Source>;
 }
 
 /// The store that inputs must be in before a job is accepted.
@@ -96,6 +102,8 @@ pub struct Parts {
     pub patience: Patience,
     /// When jobs for a system may be emulated.
     pub policy: Policies,
+    /// What comes after each job, if that can be known here.
+    pub paths: Option<Arc<dyn Paths>>,
 }
 
 /// Policies by system.
@@ -114,6 +122,8 @@ struct Inner {
     max_jobs: usize,
     patience: Patience,
     policy: Policies,
+    paths: Option<Arc<dyn Paths>>,
+    learning: Learning,
     state: Mutex<State>,
     /// Something changed that placement should look at.
     wake: Notify,
@@ -166,6 +176,8 @@ impl Dispatcher {
             max_jobs: parts.max_jobs,
             patience: parts.patience,
             policy: parts.policy,
+            paths: parts.paths,
+            learning: Learning::new(parts.recovery.history),
             state: Mutex::new(state),
             wake: Notify::new(),
             changes: broadcast::channel(64).0,

@@ -1,6 +1,6 @@
 //! Places waiting jobs whenever something has changed, and keeps the deadlines.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::time::Instant;
@@ -60,6 +60,12 @@ impl Dispatcher {
         if state.stopping {
             return (Vec::new(), Vec::new(), None);
         }
+        // What other nodes learn meanwhile is nothing to a node without jobs.
+        let estimates = match state.open_jobs() {
+            0 => Arc::default(),
+            _ => self.estimates(),
+        };
+        let reckoner = Reckoner::new(estimates, self.0.paths.clone(), &mut facts);
         let mut round = Round { now, starts: Vec::new(), actions: Vec::new(), deadline: None };
         let mut movable = Vec::new();
         for (id, live) in &state.jobs {
@@ -67,8 +73,7 @@ impl Dispatcher {
                 movable.push((live.turn, id.clone()));
             }
         }
-        let reckoner = Reckoner::new(&state);
-        reckoner.count(&mut facts, now);
+        reckoner.count(&state, &mut facts, now);
         let decisions = self.decisions(&reckoner, &state, &facts, &mut round);
         let mut ahead: HashMap<String, usize> = HashMap::new();
         for (id, decision) in decisions {
@@ -85,7 +90,7 @@ impl Dispatcher {
         for (_, id) in movable {
             let Some(live) = state.jobs.get(&id) else { continue };
             let (record, avoid) = (live.job.clone(), live.avoid.clone());
-            let job = self.job_facts(&Reckoner::new(&state), &record, live, now);
+            let job = self.job_facts(&reckoner, &record, live, now);
             let job = JobFacts { avoid: avoid.as_deref(), ..job };
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             if Self::reconsider(live, &job, &mut facts, &mut round) {
@@ -102,7 +107,7 @@ impl Dispatcher {
     /// Where each job that waits should go, in the order in which they were placed.
     fn decisions(
         &self,
-        reckoner: &Reckoner<'_>,
+        reckoner: &Reckoner,
         state: &State,
         facts: &[NodeFacts],
         round: &mut Round,
@@ -144,7 +149,7 @@ impl Dispatcher {
 
     fn job_facts<'a>(
         &self,
-        reckoner: &Reckoner<'_>,
+        reckoner: &Reckoner,
         job: &'a Job,
         live: &Live,
         now: Instant,

@@ -1,75 +1,99 @@
 //! What is expected of jobs and nodes, for placement: by what earlier builds took, and by what waits for
 //! each job.
 
-use std::{cell::RefCell, collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
+use nix_compat::store_path::StorePath;
 use tokio::time::Instant;
 
-use super::{State, history::History};
+use super::{State, learning};
 use crate::{
+    learn::{Estimates, Package},
     model::{How, Job, JobState},
     place::{Given, NodeFacts, Times, left_s},
 };
 
-/// Expectations of one round.
-pub(super) struct Reckoner<'s> {
-    state: &'s State,
-    history: RefCell<History>,
+/// What comes after each job.
+pub trait Paths: Send + Sync {
+    /// The work that begins with a derivation, itself included, up to the end of what it is needed for, by
+    /// the longest way: in seconds at speed 1.0. Nothing if it is not known.
+    fn path_s(&self, drv_path: &StorePath) -> Option<f64>;
 }
 
-impl<'s> Reckoner<'s> {
-    pub(super) fn new(state: &'s State) -> Self {
-        Self { state, history: RefCell::default() }
+/// Expectations of one round.
+pub(super) struct Reckoner {
+    estimates: Arc<Estimates>,
+    paths: Option<Arc<dyn Paths>>,
+    /// Nodes that emulate, and what.
+    emulating: Vec<NodeFacts>,
+}
+
+impl Reckoner {
+    /// Of these nodes, which are told how fast they are.
+    pub(super) fn new(
+        estimates: Arc<Estimates>,
+        paths: Option<Arc<dyn Paths>>,
+        facts: &mut [NodeFacts],
+    ) -> Self {
+        for node in &mut *facts {
+            node.speed = estimates.speed(&node.id);
+        }
+        let emulating = facts.iter().filter(|node| !node.emulated.is_empty()).cloned().collect();
+        Self { estimates, paths, emulating }
     }
 
     /// Counts what each node has from here, and how long that is expected to take.
-    pub(super) fn count(&self, facts: &mut [NodeFacts], now: Instant) {
-        let mut by_node: HashMap<&str, Vec<Given>> = HashMap::new();
-        let mut assigned: HashMap<&str, u32> = HashMap::new();
-        let speeds: HashMap<&str, f64> =
-            facts.iter().map(|node| (node.id.as_str(), node.speed)).collect();
-        for live in self.state.jobs.values().filter(|live| !live.vacated) {
+    pub(super) fn count(&self, state: &State, facts: &mut [NodeFacts], now: Instant) {
+        let mut counted: HashMap<&str, (u32, Vec<Given>)> = HashMap::new();
+        let nodes: HashMap<&str, &NodeFacts> =
+            facts.iter().map(|node| (node.id.as_str(), node)).collect();
+        for live in state.jobs.values().filter(|live| !live.vacated) {
             let JobState::Running { node, .. } = &live.job.state else { continue };
-            *assigned.entry(node).or_default() += 1;
-            let speed = speeds.get(node.as_str()).copied().unwrap_or(1.0);
+            let (assigned, jobs) = counted.entry(node).or_default();
+            *assigned += 1;
             let times = self.times(&live.job);
             let expected = match live.job.how {
-                How::Native => times.native.map(|time| time.div_f64(speed.max(0.01))),
+                How::Native => times
+                    .native
+                    .map(|work| nodes.get(node.as_str()).map_or(work, |node| node.takes(work))),
                 How::Emulated => times.emulated,
             };
-            let given = match (live.building, expected) {
-                (Some(since), expected) => {
+            let elapsed = live.building.map(|since| now.saturating_duration_since(since));
+            jobs.extend(match (elapsed, expected) {
+                (Some(elapsed), expected) => {
                     let work_s = times.native.unwrap_or_default().as_secs_f64();
                     let then_s = (self.path_s(&live.job) - work_s).max(0.0);
-                    let elapsed = now.saturating_duration_since(since);
-                    Given { left_s: left_s(expected, elapsed), then_s }
+                    Some(Given { left_s: left_s(expected, elapsed), then_s })
                 }
-                (None, Some(expected)) => Given { left_s: expected.as_secs_f64(), then_s: 0.0 },
-                (None, None) => continue,
-            };
-            by_node.entry(node).or_default().push(given);
+                (None, Some(expected)) => {
+                    Some(Given { left_s: expected.as_secs_f64(), then_s: 0.0 })
+                }
+                (None, None) => None,
+            });
         }
-        let counted: Vec<_> = facts
-            .iter()
-            .map(|node| {
-                let mut jobs = by_node.remove(node.id.as_str()).unwrap_or_default();
-                jobs.sort_by(|a, b| a.left_s.total_cmp(&b.left_s));
-                (assigned.get(node.id.as_str()).copied().unwrap_or(0), jobs)
-            })
-            .collect();
-        for (node, (assigned, jobs)) in facts.iter_mut().zip(counted) {
+        let counted: HashMap<String, _> =
+            counted.into_iter().map(|(node, jobs)| (node.to_owned(), jobs)).collect();
+        for node in facts {
+            let (assigned, jobs) = counted.get(&node.id).cloned().unwrap_or_default();
             node.assigned = assigned;
             node.jobs = jobs;
+            node.jobs.sort_by(|a, b| a.left_s.total_cmp(&b.left_s));
         }
     }
 
     /// How long builds like a job's take.
     pub(super) fn times(&self, job: &Job) -> Times {
-        self.history.borrow_mut().times(self.state, job)
+        let known = learning::times(&self.estimates, job, &self.emulating);
+        let package = Package::of(&job.name, &job.system, How::Native);
+        Times { native: self.estimates.likely(&package, job.size), ..known }
     }
 
     /// The path that begins with a job, as [`crate::place::JobFacts::path_s`].
     pub(super) fn path_s(&self, job: &Job) -> f64 {
-        self.times(job).native.map_or(0.0, |time: Duration| time.as_secs_f64())
+        let known = self.paths.as_ref().and_then(|paths| paths.path_s(&job.key.drv_path));
+        known.unwrap_or_else(|| {
+            let package = Package::of(&job.name, &job.system, How::Native);
+            self.estimates.weight(&package, job.size).as_secs_f64()
+        })
     }
 }

@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use super::{Dispatcher, Live, live::Progress, now_ms, now_s};
 use crate::{
-    execute::{Execute, Order, Report, Stage, Verdict},
-    model::{Change, Job, JobId, JobState, Site},
+    execute::{Execute, Measured, Order, Report, Stage, Verdict},
+    model::{Change, Job, JobId, JobState, Payload, Site},
     queue::{
         Durability,
         roots::Roots,
@@ -62,6 +62,12 @@ impl Report for Reporter {
         self.dispatcher.0.wake.notify_one();
     }
 
+    fn measured(&mut self, measured: Measured) {
+        if let Some(live) = self.dispatcher.state().jobs.get_mut(&self.id) {
+            live.measured = measured;
+        }
+    }
+
     fn stage(&mut self, stage: Stage) {
         let mut state = self.dispatcher.state();
         let Some(live) = state.jobs.get_mut(&self.id) else { return };
@@ -95,8 +101,11 @@ impl Dispatcher {
         let Some(job) = self.begun(&id, &node) else { return };
         // On disk while the build runs: if the power goes before that, nothing was begun.
         let recorded = self.record(&job, Durability::Now);
+        let mut one = false;
         let verdict = match self.order(&job).await {
             Ok(order) => {
+                // A target may be many derivations, one after the other.
+                one = matches!(order.payload, Payload::Derivation(_));
                 let mut reporter = Reporter { dispatcher: self.clone(), id: id.clone() };
                 let run = AssertUnwindSafe(executor.run(order, &mut reporter)).catch_unwind();
                 let (verdict, ()) = tokio::join!(run, recorded);
@@ -114,7 +123,10 @@ impl Dispatcher {
             ))),
         };
         match verdict {
-            Verdict::Ended(result) => self.end(&id, *result, Ending::ByExecutor).await,
+            Verdict::Ended(result) => {
+                let learned = one.then(|| self.learn(&id, &node, &result)).flatten();
+                tokio::join!(self.keep(learned), self.end(&id, *result, Ending::ByExecutor));
+            }
             Verdict::Died(why) => self.interrupted(&id, &node, &why, rules::died).await,
             Verdict::Lost(why) => self.interrupted(&id, &node, &why, put_back).await,
         }
@@ -151,6 +163,7 @@ impl Dispatcher {
             live.task = None;
             live.vacated = false;
             live.building = None;
+            live.measured = Measured::default();
             live.since = Instant::now();
             let Ok(after) = rule(&mut live.job, now_s(), why) else { return };
             match &live.job.state {
@@ -325,6 +338,6 @@ impl Dispatcher {
     }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -22,11 +22,11 @@ use nix_compat::nix_daemon::{
 };
 
 use super::{
-    Execute, Order, Report, Stage, Verdict, mode,
+    Execute, Measured, Order, Report, Stage, Verdict, mode,
     nix::{self, ANSWER_TIMEOUT, NixClient},
     outputs,
 };
-use crate::{model::Payload, queue::roots::Roots};
+use crate::{model::Payload, observe::memory::PeakMemory, queue::roots::Roots};
 
 /// What nix-daemon is told for each build.
 #[derive(Clone, Debug)]
@@ -75,6 +75,10 @@ pub struct LocalNix {
     pub roots: Roots,
     /// Builds that run.
     pub builds: AtomicU32,
+    /// Builds that were begun, ever.
+    pub begun: AtomicU32,
+    /// `memory.peak` of nix-daemon's cgroup, if there is one.
+    pub memory_peak: PathBuf,
     /// Why it could not be reached when a build or a client last needed it; empty if it could.
     pub trouble: Arc<Mutex<String>>,
 }
@@ -83,6 +87,7 @@ impl Execute for LocalNix {
     fn run<'a>(&'a self, order: Order, report: &'a mut dyn Report) -> BoxFuture<'a, Verdict> {
         Box::pin(async move {
             let _running = Counted::new(&self.builds);
+            self.begun.fetch_add(1, Ordering::Relaxed);
             let mut nix = match self.open().await {
                 Ok(nix) => nix,
                 Err(why) => return Verdict::Lost(why),
@@ -151,6 +156,7 @@ impl LocalNix {
         let died = |error: ClientError| format!("nix-daemon on {} went away: {error}", self.node);
         report.accepted();
         report.stage(Stage::Building { node: self.node.clone(), phase: None });
+        let memory = self.memory();
         let mut sink = |message| super::tell(&self.node, report, message);
         let mode = mode(order.key.mode);
         let built = match &order.payload {
@@ -170,7 +176,11 @@ impl LocalNix {
         report.built();
         match built {
             Ok(result) => {
-                self.hold(nix, order, &result).await?;
+                let peak_mib = memory.and_then(|memory| memory.of_one_build(self));
+                if result.is_success() {
+                    let output_bytes = self.hold(nix, order, &result).await?;
+                    report.measured(Measured { output_bytes, peak_mib });
+                }
                 Ok(result)
             }
             // nix-daemon refused: a result like any other, and no reason to ask again.
@@ -181,21 +191,46 @@ impl LocalNix {
         }
     }
 
-    /// Holds the outputs while this connection's temporary roots still do.
+    /// Holds the outputs while this connection's temporary roots still do. Their size, if it was found
+    /// out.
     async fn hold(
         &self,
         nix: &mut NixClient,
         order: &Order,
         result: &BuildResult,
-    ) -> Result<(), String> {
-        if !result.is_success() {
-            return Ok(());
-        }
+    ) -> Result<Option<u64>, String> {
         let made = outputs::of(order, result);
         outputs::protect(nix, &made).await.map_err(|error| error.to_string())?;
+        let bytes = outputs::nar_bytes(nix, &made).await;
         outputs::hold(&self.roots, order.key.id(), made)
             .await
-            .map_err(|error| format!("the outputs cannot be held: {error}"))
+            .map_err(|error| format!("the outputs cannot be held: {error}"))?;
+        Ok(bytes)
+    }
+
+    /// Begins to look at nix-daemon's memory, if no other build runs.
+    fn memory(&self) -> Option<Memory> {
+        if self.builds.load(Ordering::Relaxed) > 1 {
+            return None;
+        }
+        let peak = PeakMemory::since_now(&self.memory_peak)?;
+        Some(Memory { peak, begun: self.begun.load(Ordering::Relaxed) })
+    }
+}
+
+/// The memory of a build. The kernel counts that of all builds together, with whatever else nix-daemon
+/// does: it is one build's as long as no other runs.
+struct Memory {
+    peak: PeakMemory,
+    /// Builds that had been begun when this one was.
+    begun: u32,
+}
+
+impl Memory {
+    /// The most that it had, in MiB, if no other build has run meanwhile.
+    fn of_one_build(&self, nix: &LocalNix) -> Option<u32> {
+        let alone = nix.begun.load(Ordering::Relaxed) == self.begun;
+        self.peak.mib().filter(|_| alone)
     }
 }
 

@@ -98,12 +98,25 @@ impl fmt::Display for Copied {
     }
 }
 
+/// What an executor found out about a build, as far as it could.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// The size of the NARs of its outputs together, in bytes.
+    pub output_bytes: Option<u64>,
+    /// The most memory that it had, in MiB, page cache included.
+    pub peak_mib: Option<u32>,
+}
+
 /// Where an executor tells how a job goes.
 pub trait Report: Send {
     /// The executor has taken the job.
     fn accepted(&mut self) {}
     /// The build is over and its slot free; what is left is to see to the outputs.
     fn built(&mut self) {}
+    /// What was found out about a build that ended well.
+    fn measured(&mut self, measured: Measured) {
+        let _ = measured;
+    }
     /// The job has reached a stage.
     fn stage(&mut self, stage: Stage);
     /// The builder wrote a line (without its end); not necessarily UTF-8.

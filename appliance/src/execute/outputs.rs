@@ -77,6 +77,16 @@ pub(super) async fn protect(
     Ok(())
 }
 
+/// The size of the NARs of paths together; none if the store does not tell of each.
+pub(super) async fn nar_bytes(nix: &mut NixClient, paths: &BTreeSet<StorePath>) -> Option<u64> {
+    let mut bytes: u64 = 0;
+    for path in paths {
+        let info = nix::within(ANSWER_TIMEOUT, nix.query_path_info(path, &mut Discard)).await;
+        bytes = bytes.saturating_add(info.ok()??.nar_size);
+    }
+    Some(bytes).filter(|_| !paths.is_empty())
+}
+
 /// Holds outputs that a connection protects, so that they outlive it.
 ///
 /// # Errors

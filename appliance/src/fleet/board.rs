@@ -1,5 +1,8 @@
 //! One board: where it was seen, the connection to it, and what it says of itself.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,9 +26,11 @@ use super::{
 use crate::{
     enrol::{Stage, Visited},
     execute::{Link, Process},
+    learn::{Entry, Table},
     model::{BoardView, ControlRequest, NodeView, Reach, Standing, first_line},
     place::Health,
     trust::{Fingerprint, SshFiles, fingerprint, fingerprint_of, key_text},
+    wire::control::Told,
 };
 
 /// A description is well below this; a longer line is no description.
@@ -60,6 +65,8 @@ struct State {
     requests: Option<mpsc::Sender<ControlRequest>>,
     /// Jobs that it has and nobody wants, which it could not be told of while it was away.
     unwanted: VecDeque<String>,
+    /// What it has told of its builds; kept while it is away.
+    history: Arc<Table>,
 }
 
 impl State {
@@ -95,6 +102,7 @@ impl Board {
             link: None,
             requests: None,
             unwanted: VecDeque::new(),
+            history: Arc::default(),
         };
         Self { id, state: Mutex::new(state), sight: watch::Sender::new(Sighted::Nowhere) }
     }
@@ -113,6 +121,12 @@ impl Board {
     #[must_use]
     pub fn node(&self) -> NodeView {
         self.state().view.clone()
+    }
+
+    /// What it has told of its builds.
+    #[must_use]
+    pub fn history(&self) -> Arc<Table> {
+        self.state().history.clone()
     }
 
     /// Its name.
@@ -150,7 +164,7 @@ impl Board {
         let fingerprint = announced.or_else(|| state.host_key.as_ref().map(fingerprint));
         BoardView {
             fingerprint: fingerprint.as_ref().map(fingerprint_of).unwrap_or_default(),
-            node: state.view.clone(),
+            node: NodeView { history: state.history.revision(), ..state.view.clone() },
             addresses: addresses.iter().map(|address| address_text(*address)).collect(),
             port: addresses.first().map_or(22, std::net::SocketAddr::port),
             host_key: state.host_key.as_ref().and_then(key_text),
@@ -207,8 +221,28 @@ impl Board {
         state.unwanted.push_back(job);
     }
 
-    fn next_unwanted(&self) -> Option<ControlRequest> {
-        self.state().unwanted.pop_front().map(ControlRequest::Cancel)
+    /// What a board that has described itself is asked for before it is given anything: to end the jobs
+    /// that are not wanted any more, and, once a connection, to tell of its builds.
+    fn requests(&self, view: &NodeView, shares: &mut bool) -> Vec<ControlRequest> {
+        let mut state = self.state();
+        let mut requests: Vec<_> = state.unwanted.drain(..).map(ControlRequest::Cancel).collect();
+        if !*shares && view.history > 0 {
+            *shares = true;
+            // It has lost what it told, and begins anew.
+            if view.history < state.history.revision() {
+                state.history = Arc::default();
+            }
+            requests.push(ControlRequest::History { since: state.history.revision() });
+        }
+        requests
+    }
+
+    /// Takes in what the board tells of its builds.
+    fn learned(&self, context: &Context, entries: Vec<Entry>) {
+        let mut state = self.state();
+        Arc::make_mut(&mut state.history).merge(entries);
+        drop(state);
+        context.changed.send_replace(());
     }
 
     /// Keeps the board connected as long as it is seen. Ends when it is dismissed, and when it has never
@@ -299,7 +333,7 @@ impl Board {
         let mut trust = context.trust.changes();
         trust.mark_changed();
         let mut line = Vec::new();
-        let mut up = false;
+        let (mut up, mut shares) = (false, false);
         loop {
             let patience = if up { Duration::MAX } else { FIRST_LINE_TIMEOUT };
             // `read_until` keeps what it has read in `line` when another branch wins.
@@ -311,19 +345,26 @@ impl Board {
                     Ok(Ok(_)) if !line.ends_with(b"\n") => {
                         return "the connection was lost".to_owned();
                     }
-                    Ok(Ok(_)) => match self.described(&line) {
-                        Ok(view) => {
-                            while let Some(request) = self.next_unwanted() {
-                                if let Err(why) = send(&mut stdin, &request).await {
-                                    return why;
+                    Ok(Ok(_)) => {
+                        match self.told(&line) {
+                            Ok(Told::Node(view)) => {
+                                let asked = self.requests(&view, &mut shares);
+                                for request in asked {
+                                    if let Err(why) = send(&mut stdin, &request).await {
+                                        return why;
+                                    }
                                 }
+                                self.up(context, *view, &link, &requests);
+                                up = true;
                             }
-                            self.up(context, view, &link, &requests);
-                            up = true;
-                            line.clear();
+                            Ok(Told::History(entries)) if shares => self.learned(context, entries),
+                            Ok(Told::History(_)) => {
+                                return "it tells of builds unasked".to_owned();
+                            }
+                            Err(reason) => return reason,
                         }
-                        Err(reason) => return reason,
-                    },
+                        line.clear();
+                    }
                 },
                 request = asked.recv() => {
                     let Some(request) = request else { continue };
@@ -370,10 +411,11 @@ impl Board {
         tokio::time::sleep(Duration::from_secs(left_s.min(MAX_SLEEP_S))).await;
     }
 
-    fn described(&self, line: &[u8]) -> Result<NodeView, String> {
-        let mut view: NodeView = serde_json::from_slice(line).map_err(|error| {
+    fn told(&self, line: &[u8]) -> Result<Told, String> {
+        let told = Told::parse(line).map_err(|error| {
             format!("it describes itself in a way this version does not understand: {error}")
         })?;
+        let Told::Node(mut view) = told else { return Ok(told) };
         // What Nix is told of it, and people see, has to be what it seems.
         view.systems.retain(|system| kind::System::is_valid(system));
         view.emulated.retain(|system| kind::System::is_valid(system));
@@ -384,8 +426,11 @@ impl Board {
         view.slots = view.slots.min(u32::from(Announcement::MAX_SLOTS));
         view.running = view.running.min(MAX_JOBS);
         view.queued = view.queued.min(MAX_JOBS);
+        if !NodeView::SPEEDS.contains(&view.speed) {
+            view.speed = 0.0;
+        }
         if view.id == self.id {
-            Ok(view)
+            Ok(Told::Node(view))
         } else {
             Err(format!("it announced the id {} and calls itself {:?}", self.id, view.id))
         }

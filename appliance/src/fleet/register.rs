@@ -91,6 +91,7 @@ fn lasting(Known { view, host_key }: Known) -> Known {
         draining: false,
         paused,
         trouble,
+        history: 0,
         ..view
     };
     Known { view, host_key }

@@ -60,6 +60,37 @@ impl How {
     }
 }
 
+/// What a derivation by itself says of how long its build takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Size {
+    /// A download, or one that asks to be built locally since it is hardly worth sending.
+    Small,
+    /// Nothing.
+    #[default]
+    Ordinary,
+    /// One that asks for many cores (`big-parallel`).
+    Big,
+}
+
+impl Size {
+    /// The feature of those that ask for many cores.
+    pub const BIG: &str = "big-parallel";
+
+    /// What these say: whether the output is fixed, whether it prefers to be built locally, and what
+    /// features it requires.
+    #[must_use]
+    pub fn of(fixed_output: bool, prefer_local: bool, features: &BTreeSet<String>) -> Self {
+        if features.contains(Self::BIG) {
+            Self::Big
+        } else if fixed_output || prefer_local {
+            Self::Small
+        } else {
+            Self::Ordinary
+        }
+    }
+}
+
 /// When a job may be emulated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -250,6 +281,9 @@ pub struct Job {
     pub system: String,
     /// `requiredSystemFeatures`.
     pub features: BTreeSet<String>,
+    /// What its derivation says of how long it takes.
+    #[serde(default)]
+    pub size: Size,
     /// Who asked first.
     pub client: Client,
     /// When it was accepted, in seconds since 1970.

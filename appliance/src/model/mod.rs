@@ -12,7 +12,7 @@ mod words;
 pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
 pub use course::Course;
 pub use job::{
-    Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site,
+    Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site, Size,
     realised_paths,
 };
 pub use update::{UpdatePhase, UpdateView};

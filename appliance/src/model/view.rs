@@ -1,6 +1,6 @@
 //! What is shown of nodes and jobs: on D-Bus, by the commands, between nodes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,12 @@ pub struct NodeView {
     /// What people should know of its last update, in a line: that it did not end well, or goes on; else
     /// empty.
     pub update_note: String,
+    /// How fast one of its cores is, 1.0 being the reference, as configured or measured: one of
+    /// [`NodeView::SPEEDS`], or 0 if it did not tell.
+    pub speed: f64,
+    /// The revision of what it tells of its builds: more whenever there is something new; 0 if there is
+    /// nothing, and from those that do not know of this.
+    pub history: u64,
 }
 
 /// Whether a node begins jobs; what is worse comes first.
@@ -87,6 +93,9 @@ impl Standing<'_> {
 }
 
 impl NodeView {
+    /// The speeds that a node may have.
+    pub const SPEEDS: RangeInclusive<f64> = 0.01..=1000.0;
+
     /// Whether it begins jobs.
     #[must_use]
     pub fn standing(&self) -> Standing<'_> {
@@ -204,4 +213,10 @@ pub enum ControlRequest {
     Resume,
     /// End this job: nobody wants it any more.
     Cancel(String),
+    /// Tell what was built since a revision, now and from now on. Only of nodes whose description has a
+    /// revision: others do not know this request.
+    History {
+        /// The revision of the last record that the one who asks has; 0 for all.
+        since: u64,
+    },
 }

@@ -10,8 +10,10 @@
 mod arm32;
 pub mod emulation;
 pub mod machine;
+pub mod memory;
 pub mod nix;
 pub mod node_id;
+pub mod speed;
 pub mod vitals;
 
 pub use emulation::Emulated;

@@ -240,7 +240,7 @@ impl<'t, C: Timing> World<'t, '_, C> {
     fn expected(&self, node: &NodeFacts, given: Sent) -> Option<Duration> {
         let Times { native, emulated } = self.timing.times(given.task);
         match given.how {
-            How::Native => native.map(|time| time.div_f64(node.speed.max(0.01))),
+            How::Native => native.map(|work| node.takes(work)),
             How::Emulated => emulated,
         }
     }

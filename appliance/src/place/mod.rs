@@ -88,12 +88,12 @@ pub struct Policy {
     pub native_wait: Option<Duration>,
 }
 
-/// How long builds of a package took.
+/// How long builds of a package take, by those that have ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// On native hardware of speed 1.
     pub native: Option<Duration>,
-    /// Emulated.
+    /// On the node that emulates it fastest.
     pub emulated: Option<Duration>,
 }
 
@@ -156,6 +156,8 @@ pub struct NodeFacts {
     pub features: BTreeSet<String>,
     /// Builds at once.
     pub slots: u32,
+    /// How fast it is: native builds take as long as at speed 1.0, divided by this.
+    pub speed: f64,
     /// Jobs that may wait there beyond the slots, so that a slot never idles for a round trip.
     pub ahead: u32,
     /// Jobs it has from here, running and waiting.
@@ -164,8 +166,6 @@ pub struct NodeFacts {
     pub busy: u32,
     /// What is known of the jobs it has, in the order in which they will end.
     pub jobs: Vec<Given>,
-    /// How fast it builds, relative to others.
-    pub speed: f64,
     /// Whether it can be given work.
     pub health: Health,
 }
@@ -182,11 +182,11 @@ impl NodeFacts {
             emulated: view.emulated.clone(),
             features: view.features.clone(),
             slots: view.slots,
+            speed: 1.0,
             ahead: 0,
             assigned: 0,
             busy: 0,
             jobs: Vec::new(),
-            speed: 1.0,
             health,
         }
     }
@@ -205,6 +205,12 @@ impl NodeFacts {
     fn lacks<'a>(&self, how: How, features: &'a BTreeSet<String>) -> Vec<&'a str> {
         let has = |feature: &&String| self.features.contains(*feature) && how.has(feature);
         features.iter().filter(|feature| !has(feature)).map(String::as_str).collect()
+    }
+
+    /// How long something takes here that takes so long at speed 1.0.
+    #[must_use]
+    pub fn takes(&self, work: Duration) -> Duration {
+        Duration::try_from_secs_f64(work.as_secs_f64() / self.speed).unwrap_or(Duration::MAX)
     }
 
     /// Whether a slot is free now.

@@ -28,8 +28,8 @@ pub fn recall(job: &JobFacts<'_>, node: &str, nodes: &[NodeFacts]) -> Option<Str
 /// Whether a job is expected to end sooner in the queue of a node than on another one that is free.
 fn ends_sooner(job: &JobFacts<'_>, at: &NodeFacts, other: &NodeFacts) -> bool {
     let (Some(work), Some(first)) = (job.times.native, at.jobs.first()) else { return false };
-    let takes_s = |node: &NodeFacts| work.as_secs_f64() / node.speed.max(0.01);
-    at.health == Health::Ready && first.left_s + takes_s(at) <= takes_s(other)
+    let there_s = first.left_s + at.takes(work).as_secs_f64();
+    at.health == Health::Ready && there_s <= other.takes(work).as_secs_f64()
 }
 
 /// Whether a build that has been emulated for `elapsed` should be begun anew on the native node
@@ -37,10 +37,11 @@ fn ends_sooner(job: &JobFacts<'_>, at: &NodeFacts, other: &NodeFacts) -> bool {
 #[must_use]
 pub fn restart(job: &JobFacts<'_>, elapsed: Duration, nodes: &[NodeFacts]) -> Option<String> {
     let Times { native: Some(native), emulated: Some(emulated) } = job.times else { return None };
-    if job.policy.emulation != Emulation::WhenFaster || emulated.saturating_sub(elapsed) <= native {
+    if job.policy.emulation != Emulation::WhenFaster {
         return None;
     }
     let Decision::Run { node, how: How::Native, .. } = decide(job, nodes) else { return None };
     let node = nodes.iter().find(|n| n.id == node).filter(|n| n.has_free())?;
-    Some(words::restarted(node, native, emulated.saturating_sub(elapsed)))
+    let (native, left) = (node.takes(native), emulated.saturating_sub(elapsed));
+    (left > native).then(|| words::restarted(node, native, left))
 }

@@ -189,7 +189,8 @@ impl<'n, 'j> Plan<'n, 'j> {
         let emulated =
             if may_emulate { self.best(job, &able.emulating, How::Emulated) } else { None };
         if let Some(choice) = emulated.filter(|it| self.emulates_sooner(job, able, native, *it)) {
-            return self.run(choice, words::sooner(&self.nodes[choice.node], job));
+            let finish_s = native.and_then(|it| it.finish_s).unwrap_or_default();
+            return self.run(choice, words::sooner(&self.nodes[choice.node], job, finish_s));
         }
         let alive = able.native.iter().any(|&n| self.nodes[n].health.is_alive());
         let left = match (alive, job.policy.native_wait) {
@@ -326,7 +327,7 @@ impl<'n, 'j> Plan<'n, 'j> {
     fn takes_s(&self, job: &JobFacts<'_>, node: usize, how: How) -> Option<f64> {
         let Times { native, emulated } = job.times;
         match how {
-            How::Native => native.map(|time| time.as_secs_f64() / self.nodes[node].speed.max(0.01)),
+            How::Native => native.map(|work| self.nodes[node].takes(work).as_secs_f64()),
             How::Emulated => emulated.map(|time| time.as_secs_f64()),
         }
     }

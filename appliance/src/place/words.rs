@@ -71,16 +71,14 @@ pub(super) fn fallback(node: &NodeFacts, job: &JobFacts<'_>, native: &[&NodeFact
     reason
 }
 
-/// Why the job is emulated though native nodes are there.
-pub(super) fn sooner(node: &NodeFacts, job: &JobFacts<'_>) -> String {
-    let took = |time: Option<Duration>| time.unwrap_or_default().as_secs_f32();
+/// Why the job is emulated though native nodes are there, which would be done in `native_s`.
+pub(super) fn sooner(node: &NodeFacts, job: &JobFacts<'_>, native_s: f64) -> String {
     format!(
-        "{} emulates {}: earlier builds took {:.0} s so and {:.0} s natively, where jobs wait \
-         (placement.emulation = \"{}\")",
+        "{} emulates {}: earlier builds took {:.0} s so, and native nodes, where jobs wait, are expected \
+         to be done in {native_s:.0} s (placement.emulation = \"{}\")",
         node.name,
         job.system,
-        took(job.times.emulated),
-        took(job.times.native),
+        job.times.emulated.unwrap_or_default().as_secs_f32(),
         job.policy.emulation.as_str()
     )
 }

@@ -16,7 +16,9 @@
 //!
 //! Two sled trees: `jobs` (job id to record) and `payloads` (job id and chunk number to a chunk,
 //! so that no page of sled's outgrows what it keeps in its main file). A record is a version byte
-//! and CBOR. A third, `set-aside`, keeps what could not be read back, with its tree and key.
+//! and CBOR. A third, `set-aside`, keeps what could not be read back, with its tree and key. A fourth,
+//! `history`, holds what earlier builds tell ([`Table`]), a record for each package. It is written with
+//! whatever is flushed next, and what of it cannot be read back is dropped: it is learned again.
 //!
 //! # Damage
 //!
@@ -46,7 +48,10 @@ use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{Job, JobId, Payload};
+use crate::{
+    learn::{Changes, Table},
+    model::{Job, JobId, Payload},
+};
 use writer::{Reply, Request};
 
 /// Bounds of the queue.
@@ -90,6 +95,10 @@ pub struct Recovery {
     /// Payloads without a job, removed: left by a power cut during an acceptance that was never
     /// answered, or all that damage has left of a job.
     pub orphans: Vec<String>,
+    /// What earlier builds here tell.
+    pub history: Table,
+    /// Records of it that could not be read, and are gone.
+    pub forgotten: Vec<SetAside>,
     /// The damaged database, if there was one.
     pub damage: Option<Damage>,
 }
@@ -297,6 +306,24 @@ impl Queue {
     /// What the disk said; the removals are remembered.
     pub async fn prune(&self, now_s: u64) -> Result<Vec<JobId>, QueueError> {
         self.ask(|reply| Request::Prune { now_s, reply }).await
+    }
+
+    /// Writes what was learned from a build, with [`Durability::Later`]. What the disk says is not waited
+    /// for; the change is remembered until it is written.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Closed`] and [`QueueError::Stalled`].
+    pub async fn learn(&self, changes: &Changes) -> Result<(), QueueError> {
+        let mut rows = Vec::new();
+        for key in &changes.gone {
+            rows.push((record::history_key(key), None));
+        }
+        if let Some(entry) = &changes.changed {
+            let record = record::encode_entry(entry)?;
+            rows.push((record::history_key(&entry.key), Some(record)));
+        }
+        self.ask(|reply| Request::Learn { rows, reply }).await
     }
 
     /// Writes what is not on disk yet and closes the database; other clones then get

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     durable::sync_folder,
+    learn::{Entry, Table},
     model::{Job, JobId, JobState},
 };
 
@@ -57,6 +58,9 @@ struct Contents {
     /// Ids of payloads whose job is not there.
     orphans: BTreeSet<Vec<u8>>,
     unreadable: Vec<Unreadable>,
+    history: Vec<Entry>,
+    /// Records of the history that cannot be read: keys, and why not.
+    forgotten: Vec<(Vec<u8>, String)>,
     /// What kept the reading from being complete.
     damage: Option<StoreError>,
 }
@@ -147,6 +151,11 @@ fn read(store: &Store) -> Contents {
     } else {
         check_payloads(store, &mut contents);
     }
+    let history = store.scan(Kind::History, |key, value| match record::decode_entry(key, value) {
+        Ok(entry) => contents.history.push(entry),
+        Err(error) => contents.forgotten.push((key.to_vec(), error.to_string())),
+    });
+    contents.damage = contents.damage.take().or(history.err());
     contents
 }
 
@@ -187,11 +196,16 @@ struct Changes {
     jobs: Vec<(JobId, Vec<u8>)>,
     payloads: Vec<Vec<u8>>,
     unreadable: Vec<Unreadable>,
+    /// Keys of records of the history that go.
+    history: Vec<Vec<u8>>,
 }
 
 impl Changes {
     fn any(&self) -> bool {
-        !(self.jobs.is_empty() && self.payloads.is_empty() && self.unreadable.is_empty())
+        !(self.jobs.is_empty()
+            && self.payloads.is_empty()
+            && self.unreadable.is_empty()
+            && self.history.is_empty())
     }
 
     fn write(&self, mut store: Store) -> Result<Store, StoreError> {
@@ -207,6 +221,9 @@ impl Changes {
         for id in &self.payloads {
             store.remove_payload(id)?;
         }
+        for key in &self.history {
+            store.put_history(key, None)?;
+        }
         store.sync()?;
         Ok(store)
     }
@@ -215,7 +232,7 @@ impl Changes {
 /// Decides what becomes of everything found. Pure but for the records it encodes.
 fn reconcile(contents: Contents, own: &[String], now_s: u64, recovery: &mut Recovery) -> Changes {
     let mut changes = Changes::default();
-    let Contents { jobs, payloads, orphans, unreadable, .. } = contents;
+    let Contents { jobs, payloads, orphans, unreadable, history, forgotten, .. } = contents;
     for (id, mut job) in jobs {
         let unfinished = !is_done(&job);
         if unfinished && recover_job(&mut job, own, payloads.contains(&id), now_s) {
@@ -233,6 +250,15 @@ fn reconcile(contents: Contents, own: &[String], now_s: u64, recovery: &mut Reco
         key: format!("{}/{}", found.kind.name(), found.key.escape_ascii()),
         reason: found.reason.clone(),
     }));
+    let mut table = Table::default();
+    let gone = table.merge(history);
+    recovery.history = table;
+    recovery.forgotten.extend(forgotten.iter().map(|(key, reason)| SetAside {
+        key: format!("{}/{}", Kind::History.name(), key.escape_ascii()),
+        reason: reason.clone(),
+    }));
+    changes.history.extend(gone.iter().map(record::history_key));
+    changes.history.extend(forgotten.into_iter().map(|(key, _)| key));
     recovery.orphans.extend(orphans.iter().map(|id| id.escape_ascii().to_string()));
     changes.payloads.extend(orphans);
     changes.unreadable = unreadable;
@@ -304,9 +330,9 @@ fn rescue(
     Ok((store, contents))
 }
 
-/// Jobs, and those of them that can be built.
-fn worth((_, contents): &(Store, Contents)) -> (usize, usize) {
-    (contents.jobs.len(), contents.payloads.len())
+/// Jobs, those of them that can be built, and the packages in the history.
+fn worth((_, contents): &(Store, Contents)) -> (usize, usize, usize) {
+    (contents.jobs.len(), contents.payloads.len(), contents.history.len())
 }
 
 /// What of a damaged database is given to sled to try. A copy, since sled overwrites what it finds
@@ -377,6 +403,11 @@ fn transfer(
     }
     for Unreadable { kind, key, value, .. } in &contents.unreadable {
         store.keep_aside(*kind, key, value)?;
+    }
+    for entry in &contents.history {
+        if let Ok(record) = record::encode_entry(entry) {
+            store.put_history(&record::history_key(&entry.key), Some(&record))?;
+        }
     }
     store.sync()?;
     Ok(contents)

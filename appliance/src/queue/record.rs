@@ -3,9 +3,12 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::QueueError;
-use crate::model::{Job, JobId, Payload};
+use crate::{
+    learn::{Entry, PackageKey},
+    model::{How, Job, JobId, Payload},
+};
 
-/// The version of both kinds of record that is written.
+/// The version of all kinds of record that is written.
 pub(super) const VERSION: u8 = 1;
 
 /// The largest payload accepted. Nix itself passes a derivation's environment through `execve`,
@@ -32,6 +35,30 @@ pub(super) fn encode_job(job: &Job) -> Result<Vec<u8>, QueueError> {
 
 pub(super) fn encode_payload(payload: &Payload) -> Result<Vec<u8>, QueueError> {
     encode(payload)
+}
+
+pub(super) fn encode_entry(entry: &Entry) -> Result<Vec<u8>, QueueError> {
+    encode(entry)
+}
+
+/// The key of a package's record: its name, its system and how it is run.
+pub(super) fn history_key(key: &PackageKey) -> Vec<u8> {
+    let package = key.package();
+    let how = match package.how {
+        How::Native => b'n',
+        How::Emulated => b'e',
+    };
+    // Neither word can have a zero in it.
+    [package.name.as_bytes(), &[0], package.system.as_bytes(), &[0, how]].concat()
+}
+
+/// Decodes the record of a package and checks that it is the one its key names.
+pub(super) fn decode_entry(key: &[u8], bytes: &[u8]) -> Result<Entry, RecordError> {
+    let entry: Entry = decode(bytes)?;
+    if !entry.is_valid() || history_key(&entry.key) != key {
+        return Err(RecordError::Malformed("it is the record of another package".to_owned()));
+    }
+    Ok(entry)
 }
 
 /// Decodes a job and checks that it is the one its key names.

@@ -135,6 +135,8 @@ pub(super) enum Kind {
     Jobs,
     /// Job id and chunk number to chunk.
     Payloads,
+    /// Package to what is known of its builds.
+    History,
 }
 
 impl Kind {
@@ -142,6 +144,7 @@ impl Kind {
         match self {
             Self::Jobs => "jobs",
             Self::Payloads => "payloads",
+            Self::History => "history",
         }
     }
 }
@@ -150,6 +153,7 @@ impl Kind {
 pub(super) struct Store {
     jobs: sled::Tree,
     payloads: sled::Tree,
+    history: sled::Tree,
     set_aside: sled::Tree,
     db: sled::Db,
     dir: PathBuf,
@@ -171,6 +175,7 @@ impl Store {
         let mut store = Self {
             jobs: tree(Kind::Jobs.name())?,
             payloads: tree(Kind::Payloads.name())?,
+            history: tree(Kind::History.name())?,
             set_aside: tree("set-aside")?,
             db,
             dir: dir.to_owned(),
@@ -255,6 +260,19 @@ impl Store {
         Ok(())
     }
 
+    /// Writes or removes what is known of a package's builds.
+    pub(super) fn put_history(
+        &mut self,
+        key: &[u8],
+        record: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        let bytes = record.map_or(0, <[u8]>::len);
+        self.change("write the history of builds", bytes, |store| match record {
+            Some(record) => store.history.insert(key, record).map(drop),
+            None => store.history.remove(key).map(drop),
+        })
+    }
+
     /// Moves the payload of a record that cannot be read the same way.
     pub(super) fn set_payload_aside(&mut self, id: &[u8]) -> Result<(), StoreError> {
         let chunks = unwinding(|| {
@@ -290,13 +308,7 @@ impl Store {
         value: &[u8],
     ) -> Result<(), StoreError> {
         self.keep_aside(kind, key, value)?;
-        self.change("set a record aside", 0, |store| {
-            let tree = match kind {
-                Kind::Jobs => &store.jobs,
-                Kind::Payloads => &store.payloads,
-            };
-            tree.remove(key).map(drop)
-        })
+        self.change("set a record aside", 0, |store| store.tree(kind).remove(key).map(drop))
     }
 
     /// Calls `each` with every key and value of a tree, and returns what stopped it early: beyond
@@ -306,10 +318,7 @@ impl Store {
         kind: Kind,
         mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<(), StoreError> {
-        let tree = match kind {
-            Kind::Jobs => &self.jobs,
-            Kind::Payloads => &self.payloads,
-        };
+        let tree = self.tree(kind);
         let mut last = None;
         let broken = unwinding(|| {
             for entry in tree {
@@ -334,6 +343,14 @@ impl Store {
             });
         }
         broken
+    }
+
+    fn tree(&self, kind: Kind) -> &sled::Tree {
+        match kind {
+            Kind::Jobs => &self.jobs,
+            Kind::Payloads => &self.payloads,
+            Kind::History => &self.history,
+        }
     }
 
     /// Brings everything changed so far to the medium.

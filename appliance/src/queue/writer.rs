@@ -48,6 +48,10 @@ pub(super) enum Request {
         id: JobId,
         reply: Reply<()>,
     },
+    Learn {
+        rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+        reply: Reply<()>,
+    },
     Prune {
         now_s: u64,
         reply: Reply<Vec<JobId>>,
@@ -154,6 +158,8 @@ pub(super) struct Writer {
     disk: Disk,
     /// Changes to accepted jobs that are not known to be on the medium.
     unsaved: BTreeMap<JobId, Change>,
+    /// The same of the history: by key, what it is now.
+    unsaved_history: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Held, never used.
     _lock: File,
 }
@@ -170,6 +176,7 @@ impl Writer {
             index,
             disk: Disk::Open(opened.store),
             unsaved: BTreeMap::new(),
+            unsaved_history: BTreeMap::new(),
             _lock: opened.lock,
         }
     }
@@ -223,6 +230,10 @@ impl Writer {
                     waiting.flush = true;
                     waiting.changed.push(reply);
                 }
+                Request::Learn { rows, reply } => {
+                    self.learn(&mut waiting, rows);
+                    answer(reply, Ok(()));
+                }
                 Request::Prune { now_s, reply } => {
                     let overdue = self.index.overdue(self.limits, now_s);
                     for id in &overdue {
@@ -233,7 +244,8 @@ impl Writer {
                 Request::Close { reply } => closing = Some(reply),
             }
         }
-        if waiting.flush || self.unsaved.len() >= MAX_UNSAVED {
+        let unsaved = self.unsaved.len().max(self.unsaved_history.len());
+        if waiting.flush || unsaved >= MAX_UNSAVED {
             match self.flush() {
                 Ok(()) => self.settle(&mut waiting, &Ok(())),
                 Err(error) => self.fail(&mut waiting, &error),
@@ -325,6 +337,18 @@ impl Writer {
         self.unsaved.insert(id.clone(), change);
     }
 
+    /// Changes the history: remembered as a [`Writer::change`] is.
+    fn learn(&mut self, waiting: &mut Waiting, rows: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+        for (key, record) in rows {
+            if let Disk::Open(store) = &mut self.disk {
+                if let Err(error) = store.put_history(&key, record.as_deref()) {
+                    self.fail(waiting, &error.into());
+                }
+            }
+            self.unsaved_history.insert(key, record);
+        }
+    }
+
     fn payload(
         &mut self,
         waiting: &mut Waiting,
@@ -379,8 +403,11 @@ impl Writer {
             for (id, change) in &self.unsaved {
                 change.apply(&mut store, id)?;
             }
+            for (key, record) in &self.unsaved_history {
+                store.put_history(key, record.as_deref())?;
+            }
             store.sync()?;
-            self.unsaved.clear();
+            self.saved();
             self.disk = Disk::Open(store);
         }
         match &mut self.disk {
@@ -391,8 +418,13 @@ impl Writer {
 
     fn flush(&mut self) -> Result<(), QueueError> {
         self.ready()?.sync()?;
-        self.unsaved.clear();
+        self.saved();
         Ok(())
+    }
+
+    fn saved(&mut self) {
+        self.unsaved.clear();
+        self.unsaved_history.clear();
     }
 
     /// Closes a store that failed and answers everything that counted on it.

@@ -82,6 +82,12 @@ impl BasicDerivation {
         scheduling::flag(&self.env, scheduling::PREFER_LOCAL_BUILD).unwrap_or(false)
     }
 
+    /// Whether what it makes is known before, as a hash: it is a download, mostly.
+    #[must_use]
+    pub fn is_fixed_output(&self) -> bool {
+        scheduling::is_fixed(&self.outputs)
+    }
+
     /// `allowSubstitutes`: whether to look for its outputs in binary caches. True unless it says
     /// otherwise.
     #[must_use]
@@ -107,6 +113,12 @@ impl Derivation {
     #[must_use]
     pub fn prefer_local_build(&self) -> bool {
         scheduling::flag(&self.env, scheduling::PREFER_LOCAL_BUILD).unwrap_or(false)
+    }
+
+    /// As [`BasicDerivation::is_fixed_output`].
+    #[must_use]
+    pub fn is_fixed_output(&self) -> bool {
+        scheduling::is_fixed(&self.outputs)
     }
 
     /// As [`BasicDerivation::allow_substitutes`].

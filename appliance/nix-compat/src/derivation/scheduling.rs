@@ -47,6 +47,11 @@ pub(super) fn flag(env: &Env, name: &str) -> Option<bool> {
     }
 }
 
+/// Whether an output's hash is known before; `impure` stands where none will ever be.
+pub(super) fn is_fixed(outputs: &BTreeMap<String, DerivationOutput>) -> bool {
+    outputs.values().any(|output| !output.hash.is_empty() && output.hash != "impure")
+}
+
 pub(super) fn required_system_features(
     env: &Env,
     outputs: &BTreeMap<String, DerivationOutput>,

@@ -3,6 +3,7 @@
 mod courses;
 mod ends;
 mod lasting;
+mod learning;
 mod moving;
 mod placing;
 mod rig;

@@ -3,7 +3,7 @@
 use super::rig::*;
 use crate::{
     execute::{Stage, Verdict},
-    model::Emulation,
+    model::{Emulation, How},
     place::{Health, NodeFacts, Policy},
 };
 
@@ -108,16 +108,9 @@ async fn a_busy_native_node_is_waited_for_and_then_no_longer() {
 async fn an_emulated_build_is_begun_anew_natively_where_history_says_that_it_pays() {
     let mut rig = Rig::policy(Policy { emulation: Emulation::WhenFaster, native_wait: None });
     let riscv = |health| NodeFacts { health, ..board("riscv") };
-    for (name, nodes, seconds) in [
-        ("x-1.0", vec![riscv(Health::Ready)], 10),
-        ("x-1.1", vec![emulator("arm"), riscv(away())], 1000),
-    ] {
-        rig.nodes(nodes);
-        let mut alice = rig.submit(name).await;
-        rig.run().await.succeeds();
-        assert!(alice.result().await.is_success());
-        rig.took(&alice.id(), seconds);
-    }
+    rig.tells("riscv", "x-1.0", How::Native, 10);
+    rig.tells("arm", "x-1.1", How::Emulated, 1000);
+    rig.nodes(vec![emulator("arm"), riscv(away())]);
     let alice = rig.submit("x-2.0").await;
     let emulated = rig.run().await;
     emulated.stage(building("arm"));

@@ -1,7 +1,7 @@
 //! A dispatcher on a real queue, real logs and real roots; its nodes are played by the test.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
         Arc, Mutex,
@@ -24,9 +24,10 @@ use tokio::{
 
 use super::super::{Dispatcher, Inputs, Nodes, Parts, Patience};
 use crate::{
-    execute::{Execute, Order, Report, Stage, Verdict, activity},
+    execute::{Execute, Measured, Order, Report, Stage, Verdict, activity},
+    learn::{Ending, Outcome, Package, Source, Table},
     model::{
-        Builds as _, Client, JobEvent, JobId, JobKey, JobView, Mode, Payload, Refusal, Site,
+        Builds as _, Client, How, JobEvent, JobId, JobKey, JobView, Mode, Payload, Refusal, Site,
         Submission, Ticket,
     },
     place::{Health, NodeFacts, Policy},
@@ -66,6 +67,7 @@ pub(super) async fn until(mut holds: impl FnMut() -> bool) {
 enum Act {
     Line(&'static str),
     Stage(Stage),
+    Measured(Measured),
     End(Verdict),
     Panic,
 }
@@ -108,6 +110,10 @@ impl Run {
         self.acts.send(Act::Stage(stage)).unwrap();
     }
 
+    pub(super) fn measures(&self, measured: Measured) {
+        self.acts.send(Act::Measured(measured)).unwrap();
+    }
+
     pub(super) fn panics(&self) {
         self.acts.send(Act::Panic).unwrap();
     }
@@ -147,6 +153,7 @@ impl Execute for Hands {
                 match to_do.recv().await {
                     Some(Act::Line(line)) => report.line(line.as_bytes()),
                     Some(Act::Stage(stage)) => report.stage(stage),
+                    Some(Act::Measured(measured)) => report.measured(measured),
                     Some(Act::End(verdict)) => return verdict,
                     Some(Act::Panic) => panic!("as the test wants it"),
                     None => std::future::pending().await,
@@ -163,6 +170,8 @@ struct World {
     facts: Mutex<Vec<NodeFacts>>,
     hands: Hands,
     missing: Mutex<BTreeSet<StorePath>>,
+    /// What other nodes have told of their builds.
+    told: Mutex<BTreeMap<String, Table>>,
 }
 
 /// [`World`] as the dispatcher sees it.
@@ -188,6 +197,15 @@ impl Nodes for Shared {
 
     fn name(&self, node: &str) -> Option<String> {
         Some(node.to_owned())
+    }
+
+    fn histories(&self, own: Arc<Table>) -> Vec<Source> {
+        let source = |nodes, table| Source { nodes, hint: 1.0, table };
+        let here = self.facts().into_iter().filter(|facts| facts.here).map(|facts| facts.id);
+        let own = source(here.collect(), own);
+        let told = self.0.told.lock().unwrap();
+        let told = told.iter().map(|(id, table)| source(vec![id.clone()], Arc::new(table.clone())));
+        std::iter::once(own).chain(told).collect()
     }
 }
 
@@ -231,11 +249,11 @@ pub(super) fn node(id: &str) -> NodeFacts {
         emulated: Vec::new(),
         features: BTreeSet::new(),
         slots: 2,
+        speed: 1.0,
         ahead: 0,
         assigned: 0,
         busy: 0,
         jobs: Vec::new(),
-        speed: 1.0,
         health: Health::Ready,
     }
 }
@@ -282,7 +300,8 @@ impl Rig {
             most: AtomicU32::new(0),
         };
         let facts = Mutex::new(vec![node("board")]);
-        let world = Arc::new(World { site, facts, hands, missing: Mutex::default() });
+        let (missing, told) = (Mutex::default(), Mutex::default());
+        let world = Arc::new(World { site, facts, hands, missing, told });
         let dispatcher = Dispatcher::new(Parts {
             queue,
             recovery,
@@ -293,6 +312,7 @@ impl Rig {
             max_jobs,
             patience,
             policy: Box::new(move |_| policy),
+            paths: None,
         });
         let pump = tokio::spawn({
             let dispatcher = dispatcher.clone();
@@ -355,10 +375,13 @@ impl Rig {
         jobs.pop().unwrap()
     }
 
-    /// Makes it known that the build of a job that has ended took so long.
-    pub(super) fn took(&self, id: &JobId, seconds: u64) {
-        let mut state = self.dispatcher.state();
-        state.jobs.get_mut(id).unwrap().job.build_ms = Some(seconds * 1000);
+    /// Another node tells that a build took it so long.
+    pub(super) fn tells(&self, node: &str, name: &str, how: How, seconds: u64) {
+        let package = Package::of(name, "riscv64-linux", how);
+        let ending = Ending::Built { ms: seconds * 1000, peak_mib: None, output_bytes: None };
+        let mut told = self.world.told.lock().unwrap();
+        let table = told.entry(node.to_owned()).or_default();
+        table.learn(&Outcome { package, ending, at_s: 1 });
     }
 
     /// Whether anything is held for a job: `inputs` or `outputs`, or the job as such.

@@ -1,5 +1,5 @@
 use nix_compat::{
-    nix_daemon::{Field, NixError, Request, StderrMessage},
+    nix_daemon::{Field, NixError, PathInfo, Request, StderrMessage},
     wire,
 };
 
@@ -31,6 +31,10 @@ impl Report for Told {
     fn line(&mut self, line: &[u8]) {
         self.0.push(format!("> {}", String::from_utf8_lossy(line)));
     }
+
+    fn measured(&mut self, measured: Measured) {
+        self.0.push(format!("{measured:?}"));
+    }
 }
 
 /// The executor, a nix-daemon played by the test, and where outputs are held.
@@ -55,6 +59,8 @@ impl Scene {
             roots: Roots::open(&folder.path().join("roots"), "/nix/store".as_ref()).unwrap(),
             trouble: Arc::default(),
             builds: AtomicU32::new(0),
+            begun: AtomicU32::new(0),
+            memory_peak: folder.path().join("memory.peak"),
         };
         Self { nix, executor, folder }
     }
@@ -108,6 +114,40 @@ fn built(daemon: &NixConnection) -> Vec<u8> {
     reply
 }
 
+/// Plays the rest of a build that ends well: its outputs are protected, and asked for their size.
+async fn hold(daemon: &mut NixConnection) {
+    let reply = built(daemon);
+    daemon.reply(&reply).await;
+    for _ in 0..2 {
+        assert!(matches!(daemon.request().await, Request::AddTempRoot(_)));
+        let mut reply = Vec::new();
+        wire::write_u64(&mut reply, 1);
+        daemon.reply(&reply).await;
+    }
+    for _ in 0..2 {
+        let Request::QueryPathInfo(path) = daemon.request().await else { panic!("no question") };
+        let info = PathInfo {
+            path,
+            deriver: None,
+            nar_hash: "0".repeat(64),
+            references: BTreeSet::new(),
+            registration_time_s: 0,
+            nar_size: 1000,
+            ultimate: true,
+            signatures: BTreeSet::new(),
+            ca: String::new(),
+        };
+        let mut reply = Vec::new();
+        PathInfo::write_reply(Some(&info), &mut reply);
+        daemon.reply(&reply).await;
+    }
+}
+
+/// What is told of a build's measurements.
+fn measured(peak_mib: Option<u32>) -> String {
+    format!("{:?}", Measured { output_bytes: Some(2000), peak_mib })
+}
+
 #[tokio::test]
 async fn a_build_is_told_of_and_its_outputs_are_held() {
     let scene = Scene::new();
@@ -119,20 +159,45 @@ async fn a_build_is_told_of_and_its_outputs_are_held() {
             daemon.send(&StderrMessage::Result { id: 1, kind, fields }.encode()).await;
         }
         daemon.send(&StderrMessage::Next(b"one\ntwo\n".to_vec()).encode()).await;
-        let reply = built(&daemon);
-        daemon.reply(&reply).await;
-        for _ in 0..2 {
-            assert!(matches!(daemon.request().await, Request::AddTempRoot(_)));
-            let mut reply = Vec::new();
-            wire::write_u64(&mut reply, 1);
-            daemon.reply(&reply).await;
-        }
+        hold(&mut daemon).await;
         assert!(daemon.is_closed().await);
     };
     let ((verdict, told), ()) = soon(async { tokio::join!(scene.run(), daemon) }).await;
     assert!(matches!(verdict, Verdict::Ended(result) if result.is_success()));
-    assert_eq!(told, ["accepted", "nahe ", "nahe buildPhase", "> compiling", "> one", "> two"]);
+    let measured = measured(None);
+    let lines = ["> compiling", "> one", "> two", &measured];
+    assert_eq!(told, [&["accepted", "nahe ", "nahe buildPhase"][..], &lines].concat());
     assert_eq!(scene.outputs(), [path("hello").base_name(), path("hello-dev").base_name()]);
+}
+
+#[tokio::test]
+async fn the_memory_of_a_build_is_known_if_no_other_ran_meanwhile() {
+    let scene = Scene::new();
+    let peak = || std::fs::write(&scene.executor.memory_peak, "734003200\n").unwrap();
+    peak();
+    let alone = async {
+        let mut daemon = scene.request().await;
+        peak();
+        hold(&mut daemon).await;
+    };
+    let ((_, told), ()) = soon(async { tokio::join!(scene.run(), alone) }).await;
+    assert_eq!(told.last(), Some(&measured(Some(700))));
+    let mut first = std::pin::pin!(scene.run());
+    let mut one = soon(async {
+        tokio::select! {
+            one = scene.request() => one,
+            _ = &mut first => panic!("nothing was built"),
+        }
+    })
+    .await;
+    let second = async {
+        let mut other = scene.request().await;
+        peak();
+        hold(&mut other).await;
+        hold(&mut one).await;
+    };
+    let ((_, one), (_, other), ()) = soon(async { tokio::join!(first, scene.run(), second) }).await;
+    assert_eq!((one.last(), other.last()), (Some(&measured(None)), Some(&measured(None))));
 }
 
 #[tokio::test]

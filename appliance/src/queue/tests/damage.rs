@@ -58,8 +58,11 @@ fn settled() -> &'static (tempfile::TempDir, BTreeMap<JobId, Job>) {
     QUEUE.get_or_init(|| {
         let (dir, path) = place();
         let jobs = block_on(async {
-            let (queue, _) = open(&path);
+            let (queue, recovery) = open(&path);
+            let mut table = recovery.history;
             for number in 0..30 {
+                let name = format!("package{number}");
+                queue.learn(&history::learn(&mut table, &name, 10)).await.unwrap();
                 let bytes = number as usize * 997 % 20_000;
                 queue.accept(&job(number), &payload(number, bytes)).await.unwrap();
             }
@@ -97,12 +100,14 @@ async fn check(path: &Path, jobs: &BTreeMap<JobId, Job>) {
         assert_eq!(damage.salvaged, recovery.jobs.len());
     } else {
         assert!(recovery.jobs.len() == jobs.len() && recovery.jobs.iter().all(intact));
+        assert_eq!(recovery.history.len(), 30);
     }
     queue.accept(&job(1_000), &payload(1_000, 5_000)).await.unwrap();
     queue.close().await.unwrap();
     let (queue, again) = open(path);
     assert!(again.damage.is_none() && again.changed.is_empty() && again.set_aside.is_empty());
     assert_eq!(again.jobs.len(), recovery.jobs.len() + 1);
+    assert_eq!(again.history.since(0), recovery.history.since(0));
     assert_eq!(queue.payload(&job(1_000).id()).await.unwrap(), Some(payload(1_000, 5_000)));
     queue.close().await.unwrap();
 }

@@ -73,7 +73,8 @@ fn limit(bytes: Option<u64>) {
 }
 
 async fn story(disk: &Disk, path: &Path) {
-    let (queue, _) = open(path);
+    let (queue, recovery) = open(path);
+    let mut table = recovery.history;
     for number in 0..20 {
         queue.accept(&job(number), &payload(number, 4_000)).await.unwrap();
     }
@@ -97,6 +98,7 @@ async fn story(disk: &Disk, path: &Path) {
     let unsaved = queue.update(&done(2, 3_500), Durability::Now).await;
     assert!(matches!(unsaved, Ok(()) | Err(QueueError::NoSpace { .. })), "{unsaved:?}");
     queue.update(&done(3, 3_600), Durability::Later).await.unwrap();
+    queue.learn(&history::learn(&mut table, "hello", 10)).await.unwrap();
 
     disk.free();
     queue.accept(&job(900), &payload(900, 4_000)).await.unwrap();
@@ -114,6 +116,7 @@ async fn story(disk: &Disk, path: &Path) {
         expected[2] = done(2, 3_500);
         expected[3] = done(3, 3_600);
         assert_eq!(recovery.jobs, expected);
+        assert_eq!(recovery.history.since(0), table.since(0));
         queue.close().await.unwrap();
     }
 }

@@ -3,6 +3,7 @@
 mod behaviour;
 mod damage;
 mod full_disk;
+mod history;
 mod job_logs;
 mod model;
 mod transitions;
@@ -42,6 +43,7 @@ fn job(number: u32) -> Job {
         name: format!("job-{number}"),
         system: "riscv64-linux".to_owned(),
         features: ["kvm".to_owned()].into(),
+        size: crate::model::Size::default(),
         client: Client { label: "alice (pid 4711)".to_owned() },
         accepted_s: 1_000 + u64::from(number),
         deaths: 0,
