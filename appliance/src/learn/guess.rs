@@ -15,6 +15,10 @@ const TRIVIAL_LN_MS: f64 = 7.6;
 /// How far the mean may be above the median, in logarithms: a single giant does not make giants of all.
 const MOST_LN: f64 = 1.0;
 
+/// What is not known is expected to take this many times the average: to have given a giant to a slow node
+/// costs more than to have kept a dwarf from it.
+const CAUTION: f64 = 1.5;
+
 impl Size {
     /// How much of an ordinary build it is.
     fn share(self) -> f64 {
@@ -32,7 +36,7 @@ impl Estimates {
     #[must_use]
     pub fn likely(&self, package: &Package<'_>, size: Size) -> Option<Duration> {
         let known = self.work(package).map(|work| work.typical);
-        known.or_else(|| Some(self.mean?.mul_f64(size.share())))
+        known.or_else(|| Some(self.mean?.mul_f64(size.share() * CAUTION)))
     }
 
     /// The same, or a guess: for weighing paths.
