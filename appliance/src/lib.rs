@@ -12,6 +12,7 @@ pub mod execute;
 pub mod first_boot;
 pub mod flash;
 pub mod fleet;
+pub mod graph;
 pub mod media;
 pub mod model;
 pub mod names;

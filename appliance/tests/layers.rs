@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("media", &[]),
     ("sys", &[]),
     ("config", &["model"]),
+    ("graph", &["model", "sys"]),
     ("place", &["model"]),
     ("queue", &["durable", "model"]),
     ("observe", &["model", "sys"]),
@@ -33,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "bus", "config", "discover", "dispatch", "enrol", "execute", "fleet", "model",
+            "bus", "config", "discover", "dispatch", "enrol", "execute", "fleet", "graph", "model",
             "observe", "place", "queue", "sys", "trust", "update", "wire",
         ],
     ),

@@ -1,0 +1,147 @@
+//! Keeps the graph up to date while jobs come and end, and does nothing otherwise.
+
+use std::{
+    collections::BTreeSet,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use nix_compat::store_path::StorePath;
+use tokio::{
+    sync::Notify,
+    task::{JoinSet, spawn_blocking},
+    time::sleep,
+};
+
+use super::{
+    Key, Node, Places, Remaining, Worker,
+    reader::{News, Reader},
+};
+use crate::model::Ahead;
+
+/// Between two passes at least, unless there is more to read: jobs come in bursts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How much work a derivation is. Any unit will do: seconds, where they are known.
+pub type Weigh = Arc<dyn Fn(&Node<'_>) -> f32 + Send + Sync>;
+
+/// The weight of a derivation of which nothing is known: 1, a tenth of it for a download, and ten times
+/// it for what wants a big machine.
+#[must_use]
+pub fn default_weight(node: &Node<'_>) -> f32 {
+    if node.fixed_output {
+        0.1
+    } else if node.features.contains("big-parallel") {
+        10.0
+    } else {
+        1.0
+    }
+}
+
+/// Knows what is to be done after each derivation that a client waits for. Clones share it.
+#[derive(Clone)]
+pub struct Keeper(Arc<Inner>);
+
+struct Inner {
+    weigh: Weigh,
+    places: Places,
+    news: Mutex<Vec<News>>,
+    wake: Notify,
+    remaining: Mutex<Arc<Remaining>>,
+}
+
+impl Keeper {
+    /// One that knows nothing yet.
+    #[must_use]
+    pub fn new(places: Places, weigh: Weigh) -> Self {
+        Self(Arc::new(Inner {
+            weigh,
+            places,
+            news: Mutex::default(),
+            wake: Notify::new(),
+            remaining: Mutex::default(),
+        }))
+    }
+
+    /// Takes note that a worker's build hook has come, before it has said for what.
+    pub fn came(&self, worker: Worker) {
+        self.tell(News::Asked(worker, None));
+    }
+
+    /// Takes note that a worker asks for a derivation. [`Keeper::ended`] is to follow.
+    pub fn asked(&self, worker: Worker, drv: &StorePath) {
+        self.tell(News::Asked(worker, Some(Key::of(drv))));
+    }
+
+    /// Takes note that a derivation was built, or that it will not be for the moment.
+    pub fn ended(&self, drv: &StorePath, built: bool) {
+        self.tell(News::Ended(Key::of(drv), built));
+    }
+
+    /// What is still to be done from a derivation on; none if that is not known, or it is built.
+    #[must_use]
+    pub fn after(&self, drv: &StorePath) -> Option<Ahead> {
+        lock(&self.0.remaining).of(Key::of(drv))
+    }
+
+    /// Reads what there is to read whenever something has happened, and calls `changed` when an answer
+    /// of [`Keeper::after`] is another one. Does not end.
+    pub async fn run(self, changed: impl Fn() + Send) {
+        let mut reader = Reader::new(self.0.places.clone());
+        let (mut watched, mut watches) = (BTreeSet::<Worker>::new(), JoinSet::new());
+        loop {
+            tokio::select! {
+                () = self.0.wake.notified() => {}
+                // Its derivations may be wanted by nobody now.
+                Some(_) = watches.join_next() => {}
+            }
+            loop {
+                let Some((back, more)) = self.pass(reader, &changed).await else { return };
+                reader = back;
+                let workers: BTreeSet<Worker> = reader.workers().collect();
+                for worker in workers.difference(&watched) {
+                    watches.spawn(worker.ended());
+                }
+                watched = workers;
+                if !more {
+                    break;
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// One pass, off the runtime's threads. None if the runtime is shut down.
+    async fn pass(&self, mut reader: Reader, changed: &impl Fn()) -> Option<(Reader, bool)> {
+        let news = mem::take(&mut *lock(&self.0.news));
+        let weigh = self.0.weigh.clone();
+        let (reader, more, remaining) = spawn_blocking(move || {
+            let more = reader.pass(news);
+            let remaining = reader.graph.remaining(&*weigh);
+            (reader, more, remaining)
+        })
+        .await
+        .ok()?;
+        let is_new = {
+            let mut now = lock(&self.0.remaining);
+            let is_new = **now != remaining;
+            *now = Arc::new(remaining);
+            is_new
+        };
+        if is_new {
+            changed();
+        }
+        Some((reader, more))
+    }
+
+    fn tell(&self, news: News) {
+        lock(&self.0.news).push(news);
+        self.0.wake.notify_one();
+    }
+}
+
+/// What panicked while it held one of these has changed all of it, or nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
