@@ -68,6 +68,7 @@ pub(super) struct JobDict {
     started_s: Option<u64>,
     ended_s: Option<u64>,
     reason: String,
+    steps_after: Option<u32>,
 }
 
 /// Both ways between two types with the same fields.
@@ -97,7 +98,7 @@ same_fields! {
 same_fields! {
     JobView, JobDict,
     id name drv_path system state node emulated forwarded client attached accepted_s started_s ended_s
-    reason
+    reason steps_after
 }
 
 impl From<BoardView> for BoardDict {

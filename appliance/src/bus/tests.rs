@@ -96,6 +96,7 @@ fn job() -> JobView {
         started_s: None,
         ended_s: Some(u64::MAX),
         reason: "waits for a slot".into(),
+        steps_after: Some(3),
     }
 }
 

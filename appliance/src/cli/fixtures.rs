@@ -98,6 +98,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             started_s: Some(NOW_S - 190),
             ended_s: None,
             reason: "fastest free board".into(),
+            steps_after: None,
         },
         JobView {
             id: "1a2b3c4d5f6g7h8i".into(),
@@ -114,6 +115,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             started_s: None,
             ended_s: None,
             reason: "waits for vf2, which is away".into(),
+            steps_after: None,
         },
         JobView {
             id: "9z8y7x6w5v4s3r2q".into(),
@@ -130,6 +132,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             started_s: Some(NOW_S - 8990),
             ended_s: Some(NOW_S - 5000),
             reason: "builder failed with exit code 1".into(),
+            steps_after: None,
         },
     ]
 }

@@ -187,6 +187,7 @@ impl Live {
             started_s,
             ended_s,
             reason,
+            steps_after: None,
         }
     }
 

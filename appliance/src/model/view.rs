@@ -167,6 +167,9 @@ pub struct JobView {
     pub ended_s: Option<u64>,
     /// What it waits for, or how it ended, in one line.
     pub reason: String,
+    /// How many builds its client waits for that can only be done one after the other once this one is;
+    /// none if that is not known, or it has ended.
+    pub steps_after: Option<u32>,
 }
 
 /// Why a job is where it is.

@@ -288,6 +288,7 @@ impl Rig {
             logs: Logs::open(&at("logs"), limits).unwrap(),
             nodes: Arc::new(Shared(world.clone())),
             inputs: Some(Arc::new(Shared(world.clone()))),
+            paths: None,
             max_jobs,
             patience,
             policy: Box::new(move |_| policy),
