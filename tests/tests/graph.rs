@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 fn registered(ws: &Host) -> Result<BTreeSet<String>> {
     let listed =
         ws.check("cat /nix/var/nix/temproots/* | tr '\\0' '\\n' | grep '[.]drv$' || true")?;
-    let name = |path: &str| path.splitn(2, '-').nth(1).map(str::to_owned);
+    let name = |path: &str| Some(path.split_once('-')?.1.to_owned());
     Ok(listed.lines().filter_map(name).collect())
 }
 

@@ -48,7 +48,7 @@ struct Inner {
     places: Places,
     news: Mutex<Vec<News>>,
     wake: Notify,
-    remaining: Mutex<Arc<Remaining>>,
+    remaining: Mutex<Remaining>,
 }
 
 impl Keeper {
@@ -123,13 +123,9 @@ impl Keeper {
         })
         .await
         .ok()?;
-        let is_new = {
-            let mut now = lock(&self.0.remaining);
-            let is_new = **now != remaining;
-            *now = Arc::new(remaining);
-            is_new
-        };
-        if is_new {
+        // Nobody else writes it.
+        if *lock(&self.0.remaining) != remaining {
+            *lock(&self.0.remaining) = remaining;
             changed();
         }
         Some((reader, more))

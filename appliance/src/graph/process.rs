@@ -44,7 +44,7 @@ impl Worker {
                 }
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

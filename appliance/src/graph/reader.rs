@@ -36,7 +36,7 @@ pub struct Places {
 }
 
 /// What has happened since the last pass.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum News {
     /// A worker asks for a derivation, or is about to.
     Asked(Worker, Option<Key>),

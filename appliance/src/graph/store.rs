@@ -348,12 +348,6 @@ impl Graph {
         })
     }
 
-    /// The clients, for tests.
-    #[cfg(test)]
-    pub(super) fn clients_for_tests(&self) -> Vec<ClientId> {
-        self.clients.keys().copied().collect()
-    }
-
     fn known(&self, key: Key) -> Option<u32> {
         self.index.get(&key).copied().filter(|node| self.slots[*node as usize].body.is_some())
     }

@@ -78,13 +78,9 @@ impl Graph {
         let left = |left| Above { left, ..Above::default() };
         let mut above: Vec<Above> = self.slots.iter().map(|slot| left(slot.referrers)).collect();
         let mut ways = vec![None; self.slots.len()];
-        let mut next: Vec<usize> = Vec::new();
-        for start in 0..self.slots.len() {
-            // What has dependents is come to from them.
-            if above[start].left == 0 {
-                next.push(start);
-            }
-        }
+        // What has dependents is come to from them.
+        let starts = above.iter().enumerate().filter(|(_, above)| above.left == 0);
+        let mut next: Vec<usize> = starts.map(|(node, _)| node).collect();
         let mut rest = 0..self.slots.len();
         loop {
             let node = match next.pop() {
