@@ -13,6 +13,7 @@ pub mod execute;
 pub mod first_boot;
 pub mod flash;
 pub mod fleet;
+pub mod graph;
 pub mod learn;
 pub mod media;
 pub mod model;

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("config", &["model"]),
     ("learn", &["model"]),
+    ("graph", &["model", "sys"]),
     ("place", &["model"]),
     ("queue", &["durable", "learn", "model"]),
     ("observe", &["model", "sys"]),
@@ -35,8 +36,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "bus", "config", "discover", "dispatch", "enrol", "execute", "fleet", "learn", "model",
-            "observe", "place", "queue", "sys", "trust", "update", "wire",
+            "bus", "config", "discover", "dispatch", "enrol", "execute", "fleet", "graph", "learn",
+            "model", "observe", "place", "queue", "sys", "trust", "update", "wire",
         ],
     ),
     (

@@ -72,6 +72,7 @@ pub(super) struct JobDict {
     reason: String,
     /// Left out by daemons that do not know it.
     course: Option<CourseDict>,
+    steps_after: Option<u32>,
 }
 
 /// A [`Course`].
@@ -117,7 +118,7 @@ same_fields! {
 same_fields! {
     JobView, JobDict,
     id name drv_path system state node emulated forwarded client attached accepted_s started_s ended_s
-    reason | course
+    reason steps_after | course
 }
 
 same_fields! {

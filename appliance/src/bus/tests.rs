@@ -104,6 +104,7 @@ fn job() -> JobView {
             fetched_ms: Some(u64::MAX),
             ..Course::default()
         },
+        steps_after: Some(3),
     }
 }
 

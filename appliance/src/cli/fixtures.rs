@@ -99,6 +99,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             ended_s: None,
             reason: "fastest free board".into(),
             course: Course::default(),
+            steps_after: None,
         },
         JobView {
             id: "1a2b3c4d5f6g7h8i".into(),
@@ -116,6 +117,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             ended_s: None,
             reason: "waits for vf2, which is away".into(),
             course: Course::default(),
+            steps_after: None,
         },
         JobView {
             id: "9z8y7x6w5v4s3r2q".into(),
@@ -133,6 +135,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             ended_s: Some(NOW_S - 5000),
             reason: "builder failed with exit code 1".into(),
             course: Course::default(),
+            steps_after: None,
         },
     ]
 }

@@ -3,15 +3,43 @@
 
 use std::fs;
 
-use crate::model::Client;
+use crate::{graph::Worker, model::Client};
 
 /// roost's parent is Nix's build hook, whose parent is nix-daemon's process for one client.
 const GENERATIONS: usize = 6;
 
+/// Who has a build hook come.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    /// For people.
+    pub(super) client: Client,
+    /// The process that started the hook, and that has the client's temporary roots.
+    pub(super) worker: Option<Worker>,
+}
+
+/// Who is behind the `roost connect` with this process id.
+#[must_use]
+pub(super) fn behind(pid: i32) -> Asker {
+    Asker { client: of(pid), worker: worker(pid) }
+}
+
+/// The parent of the build hook above `pid`: nix-daemon's process for one client, or a Nix without a
+/// daemon.
+fn worker(pid: i32) -> Option<Worker> {
+    let mut here = pid;
+    for _ in 0..GENERATIONS {
+        let process = Process::read(here)?;
+        if process.is_hook {
+            return Worker::of(process.parent);
+        }
+        here = process.parent;
+    }
+    None
+}
+
 /// The client of the `roost connect` with this process id: nix-daemon names its client's process id
 /// in its own first argument; without a daemon the hook's own user is the client.
-#[must_use]
-pub(super) fn of(pid: i32) -> Client {
+fn of(pid: i32) -> Client {
     let mut here = pid;
     for _ in 0..GENERATIONS {
         let Some(process) = Process::read(here) else { break };
@@ -32,6 +60,8 @@ struct Process {
     parent: i32,
     user: String,
     nix_client: Option<i32>,
+    /// Whether it is Nix's build hook.
+    is_hook: bool,
 }
 
 impl Process {
@@ -42,6 +72,7 @@ impl Process {
             parent: field(&status, "PPid:")?.parse().ok()?,
             user: user_name(field(&status, "Uid:")?),
             nix_client: nix_client(&command),
+            is_hook: is_hook(&command),
         })
     }
 }
@@ -59,6 +90,11 @@ fn nix_client(command: &[u8]) -> Option<i32> {
         return None;
     }
     std::str::from_utf8(words.next()?).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
+/// `nix __build-remote <verbosity>`.
+fn is_hook(command: &[u8]) -> bool {
+    command.split(|byte| *byte == 0).nth(1) == Some(b"__build-remote")
 }
 
 fn user_name(uid: &str) -> String {
@@ -83,6 +119,14 @@ mod tests {
         assert_eq!(nix_client(b"nix\x004711\x00"), None);
         assert_eq!(nix_client(b"\xff\xfe"), None);
         assert_eq!(nix_client(b""), None);
+    }
+
+    #[test]
+    fn the_build_hook_is_known_by_its_first_argument() {
+        assert!(is_hook(b"/usr/bin/nix\x00__build-remote\x003\x00"));
+        assert!(!is_hook(b"nix\x00build\x00__build-remote\x00"));
+        assert!(!is_hook(b"__build-remote\x00"));
+        assert!(!is_hook(b""));
     }
 
     #[test]

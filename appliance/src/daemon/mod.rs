@@ -11,6 +11,7 @@ mod nodes;
 mod notify;
 mod own;
 mod parts;
+mod paths;
 mod sshd;
 mod updates;
 mod visits;
@@ -127,6 +128,13 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         let dispatcher = dispatcher.clone();
         async move { dispatcher.run().await }
     });
+    if let Some(graph) = parts.graph.clone() {
+        let dispatcher = dispatcher.clone();
+        let weigh = dispatcher.clone();
+        tasks.spawn(
+            graph.run(move || paths::weigh(&weigh.estimates()), move || dispatcher.look_again()),
+        );
+    }
     if let Some(fleet) = &parts.fleet {
         let known = fleet.clone();
         let sightings = avahi.browse(move |board| known.matters(board));

@@ -29,9 +29,10 @@ use super::{
 use crate::{
     config::{Config, Placement},
     discover::Service,
-    dispatch::{self, Dispatcher, Inputs, Patience, Policies},
+    dispatch::{self, Dispatcher, Inputs, Paths, Patience, Policies},
     execute::{BuildSettings, LocalNix, Queries},
     fleet::{self, Fleet, Places},
+    graph::{self, Keeper},
     model::{Emulation, NodeView},
     names,
     place::{Policy, admission},
@@ -56,6 +57,8 @@ pub(super) struct Parts {
     pub(super) emulation: Option<Arc<Second>>,
     pub(super) places: Places,
     pub(super) dispatcher: Dispatcher,
+    /// What clients of the local Nix wait for.
+    pub(super) graph: Option<Keeper>,
     pub(super) logs: Logs,
     pub(super) socket: PathBuf,
     pub(super) queries: Queries,
@@ -103,6 +106,8 @@ impl Parts {
             Some(_) => Some(Arc::new(LocalStore(queries.clone()))),
             None => None,
         };
+        let graph = config.workstation.enable.then(graph);
+        let paths = graph.clone().map(|graph| Arc::new(graph) as Arc<dyn Paths>);
         let dispatcher = Dispatcher::new(dispatch::Parts {
             queue,
             recovery,
@@ -110,6 +115,7 @@ impl Parts {
             logs: logs.clone(),
             nodes: Arc::new(nodes),
             inputs,
+            paths,
             max_jobs: config.queue.max_jobs as usize,
             patience: Patience {
                 orphan_grace: Duration::from_secs(config.queue.orphan_grace_s),
@@ -117,7 +123,6 @@ impl Parts {
                 away: Duration::from_secs(config.workstation.away_timeout_s),
             },
             policy: policies(config.placement.clone()),
-            paths: None,
         });
         let own = emulation.iter().map(|emulation| emulation.view.clone()).collect();
         let places = places(&config, view.mem_mib, own)?;
@@ -130,6 +135,7 @@ impl Parts {
             emulation,
             places,
             dispatcher,
+            graph,
             logs,
             socket,
             queries,
@@ -291,6 +297,12 @@ fn second_store(
     };
     let cores = config.board.cores_for(facts.cores, view.mem_mib);
     Ok(Some(Arc::new(Second::open(config, node, cores)?)))
+}
+
+/// What clients of the local Nix wait for.
+fn graph() -> Keeper {
+    let places = graph::Places { temproots: names::TEMPROOTS_DIR.into(), store: STORE.into() };
+    Keeper::new(places)
 }
 
 /// This node in its fleet.

@@ -5,12 +5,15 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{io::BufReader, sync::watch};
 use tracing::info;
 
-use super::{belonging::Belonging, client, control::Control, emulation::Second, parts::Parts};
+use super::{
+    belonging::Belonging, client, control::Control, emulation::Second, parts::Parts, paths::Told,
+};
 use crate::{
     dispatch::Dispatcher,
     enrol::answer,
     execute::{Link, Queries},
     fleet::{Deliveries, Fleet, Missing, Whereabouts, connect::Session},
+    graph::Keeper,
     model::{JobId, NodeView},
     trust::parse_fingerprint,
     wire::{
@@ -27,6 +30,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Visits {
     dispatcher: Dispatcher,
+    graph: Option<Keeper>,
     nix: LocalNix,
     queries: Queries,
     whereabouts: Arc<dyn Whereabouts>,
@@ -41,6 +45,7 @@ impl Visits {
     pub(super) fn new(parts: &Parts, control: &Control) -> Self {
         Self {
             dispatcher: parts.dispatcher.clone(),
+            graph: parts.graph.clone(),
             nix: LocalNix {
                 socket: parts.socket.clone(),
                 store_dir: PathBuf::from("/nix/store"),
@@ -98,14 +103,15 @@ impl Visits {
     /// A build hook of the local Nix.
     async fn connect(self, visit: Visit) {
         let Visit { caller, input, output, mut lifeline, mut notes, .. } = visit;
+        let asker = client::behind(caller.pid);
         let session = Session {
-            builds: self.dispatcher,
+            builds: Told::new(self.dispatcher, self.graph, asker.worker),
             whereabouts: self.whereabouts,
             patience: self.patience,
             deliveries: self.deliveries,
             queries: self.queries,
             socket: self.nix.socket,
-            client: client::of(caller.pid),
+            client: asker.client,
             reader: BufReader::with_capacity(64 << 10, input),
             writer: output,
         };

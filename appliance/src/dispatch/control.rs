@@ -43,7 +43,10 @@ impl Dispatcher {
     }
 
     pub(super) fn view(&self, live: &Live) -> JobView {
-        live.view(&|node| self.0.nodes.name(node))
+        let view = live.view(&|node| self.0.nodes.name(node));
+        let paths = self.0.paths.as_ref().filter(|_| !live.is_done());
+        let ahead = paths.and_then(|paths| paths.after(&live.job.key.drv_path));
+        JobView { steps_after: ahead.map(|ahead| ahead.steps.saturating_sub(1)), ..view }
     }
 
     /// Jobs that run and jobs that wait.

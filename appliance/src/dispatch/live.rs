@@ -194,6 +194,7 @@ impl Live {
             ended_s,
             reason,
             course: Course { node: job.course.node.as_deref().map(named), ..job.course.clone() },
+            steps_after: None,
         }
     }
 

@@ -31,7 +31,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::{
     execute::Execute,
     learn::{Source, Table},
-    model::{Change, JobId, JobKey, JobState},
+    model::{Ahead, Change, JobId, JobKey, JobState},
     place::{NodeFacts, Policy},
     queue::{
         Queue, Recovery,
@@ -42,7 +42,6 @@ use crate::{
 pub use control::FindError;
 use learning::Learning;
 use live::Live;
-pub use reckon::Paths;
 
 /// The nodes that jobs can be given to, as they are now.
 pub trait Nodes: Send + Sync {
@@ -71,6 +70,16 @@ pub trait Inputs: Send + Sync {
     ) -> BoxFuture<'a, Result<BTreeSet<StorePath>, String>>;
 }
 
+/// What is to be done after a derivation, for the client that waits for it.
+pub trait Paths: Send + Sync {
+    /// The longest way from a derivation to what was asked for; none if it is not known, now or at all.
+    /// [`Dispatcher::look_again`] tells that answers have changed.
+    fn after(&self, drv: &StorePath) -> Option<Ahead>;
+
+    /// Takes note of the end of a derivation's job: built, or not.
+    fn ended(&self, drv: &StorePath, built: bool);
+}
+
 /// How long things wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -96,14 +105,14 @@ pub struct Parts {
     pub nodes: Arc<dyn Nodes>,
     /// Where inputs are checked before acceptance; `None` on a node that ships them later.
     pub inputs: Option<Arc<dyn Inputs>>,
+    /// What comes after each job; `None` on a node that nobody asks from its own store.
+    pub paths: Option<Arc<dyn Paths>>,
     /// Unfinished jobs held at most.
     pub max_jobs: usize,
     /// How long things wait.
     pub patience: Patience,
     /// When jobs for a system may be emulated.
     pub policy: Policies,
-    /// What comes after each job, if that can be known here.
-    pub paths: Option<Arc<dyn Paths>>,
 }
 
 /// Policies by system.
@@ -119,10 +128,10 @@ struct Inner {
     logs: Logs,
     nodes: Arc<dyn Nodes>,
     inputs: Option<Arc<dyn Inputs>>,
+    paths: Option<Arc<dyn Paths>>,
     max_jobs: usize,
     patience: Patience,
     policy: Policies,
-    paths: Option<Arc<dyn Paths>>,
     learning: Learning,
     state: Mutex<State>,
     /// Something changed that placement should look at.
@@ -173,10 +182,10 @@ impl Dispatcher {
             logs: parts.logs,
             nodes: parts.nodes,
             inputs: parts.inputs,
+            paths: parts.paths,
             max_jobs: parts.max_jobs,
             patience: parts.patience,
             policy: parts.policy,
-            paths: parts.paths,
             learning: Learning::new(parts.recovery.history),
             state: Mutex::new(state),
             wake: Notify::new(),
@@ -184,7 +193,7 @@ impl Dispatcher {
         }))
     }
 
-    /// Has waiting jobs looked at: a node has changed.
+    /// Has waiting jobs looked at: a node has changed, or what comes after a job.
     pub fn look_again(&self) {
         self.0.wake.notify_one();
     }

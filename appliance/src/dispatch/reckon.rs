@@ -3,22 +3,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use nix_compat::store_path::StorePath;
 use tokio::time::Instant;
 
-use super::{State, learning};
+use super::{Paths, State, learning};
 use crate::{
     learn::{Estimates, Package},
     model::{How, Job, JobState},
     place::{Given, NodeFacts, Times, left_s},
 };
-
-/// What comes after each job.
-pub trait Paths: Send + Sync {
-    /// The work that begins with a derivation, itself included, up to the end of what it is needed for, by
-    /// the longest way: in seconds at speed 1.0. Nothing if it is not known.
-    fn path_s(&self, drv_path: &StorePath) -> Option<f64>;
-}
 
 /// Expectations of one round.
 pub(super) struct Reckoner {
@@ -90,8 +82,8 @@ impl Reckoner {
 
     /// The path that begins with a job, as [`crate::place::JobFacts::path_s`].
     pub(super) fn path_s(&self, job: &Job) -> f64 {
-        let known = self.paths.as_ref().and_then(|paths| paths.path_s(&job.key.drv_path));
-        known.unwrap_or_else(|| {
+        let ahead = self.paths.as_ref().and_then(|paths| paths.after(&job.key.drv_path));
+        ahead.map(|ahead| ahead.work).unwrap_or_else(|| {
             let package = Package::of(&job.name, &job.system, How::Native);
             self.estimates.weight(&package, job.size).as_secs_f64()
         })

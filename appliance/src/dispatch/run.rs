@@ -193,6 +193,7 @@ impl Dispatcher {
         self.0.wake.notify_one();
         self.job_changed(id);
         if after == AfterDeath::GivenUp {
+            self.tell_paths(&job, false);
             self.release_roots(id).await;
         }
     }
@@ -240,6 +241,7 @@ impl Dispatcher {
             live.show(Progress::Ended(result));
             (live.job.clone(), node)
         };
+        self.tell_paths(&job, success);
         // Its slot is free: who comes next does not wait for the disk.
         self.0.wake.notify_one();
         self.record(&job, Durability::Later).await;
@@ -252,6 +254,12 @@ impl Dispatcher {
             if let Some(node) = node {
                 self.0.nodes.forget(&node, &job.key);
             }
+        }
+    }
+
+    fn tell_paths(&self, job: &Job, built: bool) {
+        if let Some(paths) = &self.0.paths {
+            paths.ended(&job.key.drv_path, built);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Data only: nothing here does I/O or reads a clock.
 
+mod ahead;
 mod builds;
 mod course;
 mod job;
@@ -9,6 +10,7 @@ mod update;
 mod view;
 mod words;
 
+pub use ahead::Ahead;
 pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
 pub use course::Course;
 pub use job::{

@@ -181,6 +181,9 @@ pub struct JobView {
     /// When it reached its stages, with the node's name.
     #[serde(default)]
     pub course: Course,
+    /// How many builds its client waits for that can only be done one after the other once this one is;
+    /// none if that is not known, or it has ended.
+    pub steps_after: Option<u32>,
 }
 
 /// Why a job is where it is.

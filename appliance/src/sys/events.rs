@@ -1,4 +1,5 @@
-//! Descriptors that tell of events by being readable: of inotify(7), timerfd_create(2) and their like.
+//! Descriptors that tell of events by being readable: of inotify(7), timerfd_create(2), pidfd_open(2) and
+//! their like.
 
 use std::{io, mem::MaybeUninit, os::fd::OwnedFd};
 
@@ -22,6 +23,15 @@ impl Events {
         #[expect(unsafe_code, reason = "tokio's safe form is unsound for other types")]
         let registered = unsafe { AsyncFd::register(descriptor) };
         Ok(Self(registered.map_err(io::Error::from)?))
+    }
+
+    /// Returns when it is readable, and leaves it so: for a descriptor that tells of one event only, as
+    /// that of a process does (pidfd_open(2)), and of which nothing can be read.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await.map(drop)
     }
 
     /// Returns when there was an event since the last time, however many. Cancel safe.

@@ -1,0 +1,4 @@
+mod keeping;
+mod reading;
+mod rig;
+mod ways;
