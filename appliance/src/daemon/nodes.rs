@@ -11,7 +11,7 @@ use crate::{
     execute::{Execute, Link, Peer, Queries},
     fleet::{Board, Fleet},
     model::JobKey,
-    place::NodeFacts,
+    place::{NodeFacts, local::LocalFacts},
     queue::roots::Roots,
 };
 
@@ -25,6 +25,8 @@ fn ahead(slots: u32) -> u32 {
 pub(super) struct AllNodes {
     pub(super) here: Option<Arc<Here>>,
     pub(super) fleet: Option<Fleet>,
+    /// The local Nix, as a builder of what its own clients want.
+    pub(super) local: Option<LocalFacts>,
     /// The second store.
     pub(super) emulation: Option<Arc<Second>>,
     /// The local nix-daemon, where inputs are shipped from.
@@ -57,6 +59,10 @@ impl Nodes for AllNodes {
         if let Some(board) = self.fleet.as_ref().and_then(|fleet| fleet.board(node)) {
             board.forget(key.over_there().id().to_string());
         }
+    }
+
+    fn local(&self) -> Option<LocalFacts> {
+        self.local.clone()
     }
 
     fn is_here(&self, node: &str) -> bool {

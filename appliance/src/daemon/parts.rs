@@ -92,6 +92,7 @@ impl Parts {
         let nodes = AllNodes {
             here: here.clone(),
             fleet: fleet.clone(),
+            local: facts.local(&config),
             emulation: emulation.clone(),
             socket: socket.clone(),
             substitute: config.workstation.substitute_on_boards,

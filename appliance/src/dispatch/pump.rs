@@ -319,7 +319,7 @@ impl Round {
     }
 }
 
-fn count_assigned(state: &State, facts: &mut [NodeFacts]) {
+pub(super) fn count_assigned(state: &State, facts: &mut [NodeFacts]) {
     for facts in facts {
         let builds = |live: &&Live| live.node() == Some(&facts.id) && !live.vacated;
         let here = state.jobs.values().filter(builds).count();

@@ -2,12 +2,14 @@
 //!
 //! Data only: nothing here does I/O or reads a clock.
 
+mod advice;
 mod builds;
 mod job;
 mod update;
 mod view;
 mod words;
 
+pub use advice::{Advice, Inquiry};
 pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
 pub use job::{
     Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site,

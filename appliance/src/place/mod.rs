@@ -1,6 +1,7 @@
 //! Which node a job should have. Pure: facts in, a decision with its reason out; no I/O, no clock.
 
 pub mod admission;
+pub mod local;
 mod words;
 
 #[cfg(test)]
@@ -161,13 +162,18 @@ impl NodeFacts {
         features.iter().filter(|feature| !has(feature)).map(String::as_str).collect()
     }
 
+    /// Jobs that are known to be there.
+    fn taken(&self) -> u32 {
+        self.busy.max(self.assigned)
+    }
+
     /// Jobs a slot, in thousandths: the order of preference among nodes without history.
     fn load(&self) -> u64 {
-        u64::from(self.busy.max(self.assigned)) * 1000 / u64::from(self.slots.max(1))
+        u64::from(self.taken()) * 1000 / u64::from(self.slots.max(1))
     }
 
     fn free_slot(&self) -> bool {
-        self.busy.max(self.assigned) < self.slots
+        self.taken() < self.slots
     }
 
     fn has_room(&self) -> bool {

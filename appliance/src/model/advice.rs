@@ -1,0 +1,46 @@
+//! Whether the local Nix should build something by itself.
+
+use std::{collections::BTreeSet, str::FromStr};
+
+use super::Client;
+
+/// The local Nix has something to build, and asks where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inquiry {
+    /// The derivation, as an absolute path.
+    pub drv_path: String,
+    /// Its system.
+    pub system: String,
+    /// The features that it requires.
+    pub features: BTreeSet<String>,
+    /// Who asked Nix for it.
+    pub client: Client,
+}
+
+/// What the local Nix should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Build it by itself.
+    Local,
+    /// Whatever it would do without roost, which is to give it to its builders.
+    Elsewhere,
+}
+
+impl Advice {
+    /// As it goes over the door's socket.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+}
+
+impl FromStr for Advice {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        [Self::Local, Self::Elsewhere].into_iter().find(|it| it.word() == word).ok_or(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Whether the local Nix should build something by itself, or leave it to the boards. Pure, as all of
+//! placement.
+//!
+//! The local machine's CPU is one more node, of which less is known: Nix tells whether it has a slot free,
+//! and not when a build has ended.
+
+use std::collections::BTreeSet;
+
+use super::{Health, NodeFacts};
+use crate::model::{Advice, How, Inquiry};
+
+/// What is known of the local Nix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalFacts {
+    /// Systems that it builds and the CPU executes.
+    pub systems: Vec<String>,
+    /// Features that it accepts and the machine has.
+    pub features: BTreeSet<String>,
+    /// Why nothing is to be built by it; none if it may build.
+    pub forbidden: Option<String>,
+}
+
+/// Advice, with its reason in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What the local Nix should do.
+    pub advice: Advice,
+    /// Why.
+    pub reason: String,
+}
+
+/// Decides where something should be built for which the local Nix has a slot free.
+///
+/// Here, if a board could build it and none could begin now; `coming` are jobs of its system that the local
+/// Nix was told to give to boards, and that have not arrived. What no board could ever build is left to
+/// Nix, which then builds by itself anyway.
+#[must_use]
+pub fn judge(inquiry: &Inquiry, coming: u32, local: &LocalFacts, nodes: &[NodeFacts]) -> Judgement {
+    let elsewhere = |reason: String| Judgement { advice: Advice::Elsewhere, reason };
+    let system = &inquiry.system;
+    if let Some(why) = &local.forbidden {
+        return elsewhere(why.clone());
+    }
+    if !local.systems.contains(system) || !inquiry.features.is_subset(&local.features) {
+        return elsewhere(format!("this machine is no native builder of it ({system})"));
+    }
+    let boards: Vec<&NodeFacts> = nodes.iter().filter(|node| could(node, inquiry)).collect();
+    if boards.is_empty() {
+        return elsewhere("no board could build it".to_owned());
+    }
+    let alive = boards.iter().any(|node| node.health.is_alive());
+    if let Some(own) = nodes.iter().find(|node| node.here) {
+        if own.health != Health::Ready {
+            return elsewhere(format!("{} begins no builds now", own.name));
+        }
+        if !own.free_slot() && alive {
+            return elsewhere(format!("the slots of {} are taken by jobs of others", own.name));
+        }
+    }
+    let ready = boards.iter().filter(|node| node.takes());
+    let free: u32 = ready.map(|node| node.slots.saturating_sub(node.taken())).sum();
+    if free > coming {
+        return elsewhere(format!("{} of the boards' slots are free", free - coming));
+    }
+    let why = if alive { "no board has a slot free" } else { "no board is there" };
+    Judgement { advice: Advice::Local, reason: why.to_owned() }
+}
+
+/// Whether another node builds such things natively, as it is, were it there.
+fn could(node: &NodeFacts, inquiry: &Inquiry) -> bool {
+    let native = node.runs(&inquiry.system) == Some(How::Native);
+    !node.here && native && node.lacks(How::Native, &inquiry.features).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Client;
+
+    const ARM: &str = "aarch64-linux";
+
+    fn words<C: FromIterator<String>>(text: &str) -> C {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn inquiry(system: &str, features: &str) -> Inquiry {
+        Inquiry {
+            drv_path: "/nix/store/00000000000000000000000000000000-a.drv".to_owned(),
+            system: system.to_owned(),
+            features: words(features),
+            client: Client { label: "me".to_owned() },
+        }
+    }
+
+    fn local() -> LocalFacts {
+        LocalFacts { systems: words(ARM), features: words("benchmark kvm"), forbidden: None }
+    }
+
+    /// A board with two slots.
+    fn board(name: &str, busy: u32) -> NodeFacts {
+        NodeFacts {
+            id: name.to_owned(),
+            name: name.to_owned(),
+            here: false,
+            systems: words(ARM),
+            emulated: words("riscv64-linux"),
+            features: words("benchmark"),
+            slots: 2,
+            ahead: 2,
+            assigned: 0,
+            busy,
+            health: Health::Ready,
+        }
+    }
+
+    fn away(name: &str) -> NodeFacts {
+        NodeFacts { health: Health::Away("gone".to_owned()), ..board(name, 0) }
+    }
+
+    fn advice(system: &str, features: &str, coming: u32, nodes: &[NodeFacts]) -> Advice {
+        judge(&inquiry(system, features), coming, &local(), nodes).advice
+    }
+
+    #[test]
+    fn a_board_with_a_free_slot_has_it() {
+        assert_eq!(advice(ARM, "", 0, &[board("a", 1)]), Advice::Elsewhere);
+        assert_eq!(advice(ARM, "", 1, &[board("a", 0)]), Advice::Elsewhere);
+    }
+
+    #[test]
+    fn it_is_built_here_if_no_board_could_begin_it_now() {
+        assert_eq!(advice(ARM, "", 0, &[board("a", 2), board("b", 3)]), Advice::Local);
+        assert_eq!(advice(ARM, "", 0, &[away("a")]), Advice::Local);
+        let paused = NodeFacts { health: Health::Paused("hot".to_owned()), ..board("a", 0) };
+        assert_eq!(advice(ARM, "", 0, &[paused]), Advice::Local);
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_boards_takes_their_slots() {
+        assert_eq!(advice(ARM, "", 2, &[board("a", 0)]), Advice::Local);
+        assert_eq!(advice(ARM, "", 1, &[board("a", 1)]), Advice::Local);
+    }
+
+    #[test]
+    fn only_boards_that_could_build_it_count() {
+        let free = board("a", 0);
+        assert_eq!(
+            advice(ARM, "kvm", 0, std::slice::from_ref(&free)),
+            Advice::Elsewhere,
+            "no board has kvm"
+        );
+        let kvm = NodeFacts { features: words("kvm"), ..board("b", 2) };
+        assert_eq!(advice(ARM, "kvm", 0, &[free, kvm]), Advice::Local);
+    }
+
+    #[test]
+    fn what_this_machine_does_not_build_natively_is_left_to_nix() {
+        let nodes = [board("a", 2)];
+        assert_eq!(advice("riscv64-linux", "", 0, &nodes), Advice::Elsewhere);
+        assert_eq!(advice(ARM, "big-parallel", 0, &nodes), Advice::Elsewhere);
+        assert_eq!(advice("builtin", "", 0, &nodes), Advice::Elsewhere);
+    }
+
+    #[test]
+    fn what_no_board_could_build_is_left_to_nix() {
+        assert_eq!(advice(ARM, "", 0, &[]), Advice::Elsewhere);
+    }
+
+    #[test]
+    fn nothing_is_built_here_where_it_is_forbidden() {
+        let forbidden = Some("workstation.build_here is false".to_owned());
+        let local = LocalFacts { forbidden: forbidden.clone(), ..local() };
+        let judgement = judge(&inquiry(ARM, ""), 0, &local, &[board("a", 2)]);
+        assert_eq!(judgement.advice, Advice::Elsewhere);
+        assert_eq!(Some(judgement.reason), forbidden);
+    }
+
+    #[test]
+    fn a_machine_that_is_a_board_too_builds_nothing_more_than_a_board_would() {
+        let here = |busy, health| NodeFacts { here: true, health, ..board("own", busy) };
+        let full = board("a", 2);
+        for (own, expected) in [
+            (here(0, Health::Ready), Advice::Local),
+            (here(2, Health::Ready), Advice::Elsewhere),
+            (here(0, Health::Draining), Advice::Elsewhere),
+            (here(0, Health::Paused("hot".to_owned())), Advice::Elsewhere),
+        ] {
+            assert_eq!(advice(ARM, "", 0, &[own.clone(), full.clone()]), expected, "{own:?}");
+        }
+        let alone = advice(ARM, "", 0, &[here(2, Health::Ready), away("a")]);
+        assert_eq!(alone, Advice::Local, "nobody else is there");
+    }
+}
