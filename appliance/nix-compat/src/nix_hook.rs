@@ -18,6 +18,10 @@ use crate::wire::{MAX_WORD, padding};
 /// The answer to a try that has Nix build by itself, as a line of its own.
 pub const DECLINE: &[u8] = b"# decline\n";
 
+/// The answer to a try that has Nix ask again, when one of its builds has ended or after some seconds
+/// (`build-poll-interval`).
+pub const POSTPONE: &[u8] = b"# postpone\n";
+
 /// The word that a try begins with.
 const TRY: &str = "try";
 
@@ -62,6 +66,7 @@ struct Settings {
     extra_platforms: BTreeSet<String>,
     features: BTreeSet<String>,
     builders: String,
+    max_jobs: u32,
 }
 
 /// How far the conversation is.
@@ -115,12 +120,13 @@ impl Listener {
         std::mem::take(&mut self.held)
     }
 
-    /// Whether Nix, by its settings, can build such a thing by itself, as it finds out itself. It fails
-    /// the build if that is declined and it cannot.
+    /// Whether Nix, by its settings, can build such a thing by itself, now or when it has a slot free. A
+    /// build that is declined and that it cannot do fails.
     #[must_use]
     pub fn builds_itself(&self, wanted: &Try) -> bool {
-        let Settings { system, extra_platforms, features, .. } = &self.settings;
-        (*system == wanted.system || extra_platforms.contains(&wanted.system))
+        let Settings { system, extra_platforms, features, max_jobs, .. } = &self.settings;
+        *max_jobs > 0
+            && (*system == wanted.system || extra_platforms.contains(&wanted.system))
             && wanted.features.is_subset(features)
     }
 
@@ -128,6 +134,12 @@ impl Listener {
     #[must_use]
     pub fn builders(&self) -> &str {
         &self.settings.builders
+    }
+
+    /// The setting `max-jobs`: how many builds Nix runs at once by itself.
+    #[must_use]
+    pub fn max_jobs(&self) -> u32 {
+        self.settings.max_jobs
     }
 
     fn setting(&mut self) -> Result<Heard, Lack> {
@@ -143,6 +155,7 @@ impl Listener {
                 "extra-platforms" => self.settings.extra_platforms = words(),
                 "system-features" => self.settings.features = words(),
                 "builders" => self.settings.builders = text(),
+                "max-jobs" => self.settings.max_jobs = text().parse().unwrap_or_default(),
                 _ => {}
             }
         }

@@ -97,12 +97,13 @@ fn nix_builds_itself_what_its_settings_allow() {
     let told = settings(&[
         ("builders", "@/run/machines"),
         ("extra-platforms", "i686-linux x86_64-v1-linux"),
+        ("max-jobs", "8"),
         ("system", "x86_64-linux"),
         ("system-features", "benchmark kvm"),
     ]);
     let mut listener = Listener::default();
     hear(&mut listener, [&told[..]]);
-    assert_eq!(listener.builders(), "@/run/machines");
+    assert_eq!((listener.builders(), listener.max_jobs()), ("@/run/machines", 8));
     for (system, features, can) in [
         ("x86_64-linux", &["kvm"][..], true),
         ("i686-linux", &[], true),
@@ -115,6 +116,11 @@ fn nix_builds_itself_what_its_settings_allow() {
         let asked = Try { willing: true, system, drv_path, features, bytes: Vec::new() };
         assert_eq!(listener.builds_itself(&asked), can, "{asked:?}");
     }
+    let mut never = Listener::default();
+    hear(&mut never, [&settings(&[("max-jobs", "0"), ("system", "x")])[..]]);
+    let (system, drv_path, features) = ("x".to_owned(), String::new(), BTreeSet::new());
+    let asked = Try { willing: false, system, drv_path, features, bytes: Vec::new() };
+    assert!(!never.builds_itself(&asked), "it builds nothing by itself");
 }
 
 #[test]

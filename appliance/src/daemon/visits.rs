@@ -91,8 +91,9 @@ impl Visits {
     async fn serve(self, visit: Visit) {
         match &visit.request {
             Request::Connect { .. } => self.connect(visit).await,
-            Request::Advise { drv_path, system, features } => {
+            Request::Advise { willing, slots, drv_path, system, features } => {
                 let inquiry = Inquiry {
+                    asker: client::asker(visit.caller.pid, *willing, *slots),
                     drv_path: drv_path.clone(),
                     system: system.clone(),
                     features: features.clone(),

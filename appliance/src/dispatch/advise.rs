@@ -7,50 +7,75 @@ use tokio::time::Instant;
 
 use super::{Dispatcher, Live, pump::count_assigned};
 use crate::{
-    model::{Advice, Inquiry, JobState, Outputs},
-    place::local,
+    model::{Advice, Asker, Inquiry, JobState, Outputs},
+    place::local::{self, OnTheWay},
 };
 
 /// How long a job may be on its way from the answer to Nix to the queue. It takes some tens of
 /// milliseconds, or several seconds where many builds come at once.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
+const TO_BOARDS: Duration = Duration::from_secs(10);
 
-/// Jobs on their way that are remembered at most.
-const MAX_COMING: usize = 256;
+/// How long Nix may take to begin what it was told to build by itself: it asks for everything that can be
+/// built first. Builds that are over by then count as long as this.
+const HERE: Duration = Duration::from_secs(1);
 
-/// What the local Nix was told to give to boards, and has not brought yet.
+/// Of each, so many are remembered at most.
+const MAX_TOLD: usize = 256;
+
+/// What the local Nix was told a short time ago.
 #[derive(Default)]
-pub(super) struct Coming(HashMap<StorePath, (String, Instant)>);
+pub(super) struct Told {
+    /// To be given to boards: the system, and until when that counts.
+    to_boards: HashMap<StorePath, (String, Instant)>,
+    /// To be built here: by whom, when it was said, and how many builds that one ran then.
+    here: Vec<(Asker, Instant)>,
+}
 
-impl Coming {
+impl Told {
     /// A job for it is there.
     pub(super) fn arrived(&mut self, drv_path: &StorePath) {
-        self.0.remove(drv_path);
+        self.to_boards.remove(drv_path);
     }
 
-    /// How many of a system, without `drv_path` itself.
-    fn others(&mut self, system: &str, drv_path: &StorePath, now: Instant) -> u32 {
-        self.0.retain(|_, (_, until)| *until > now);
-        let others = self.0.iter().filter(|(it, (of, _))| of == system && *it != drv_path);
-        u32::try_from(others.count()).unwrap_or(u32::MAX)
+    /// What does not show yet, to whoever asks for `drv_path`.
+    fn on_the_way(&mut self, inquiry: &Inquiry, drv_path: &StorePath, now: Instant) -> OnTheWay {
+        self.to_boards.retain(|_, (_, until)| *until > now);
+        self.here.retain(|(_, at)| *at + HERE > now);
+        let of_system = |(it, (system, _)): &(&StorePath, &(String, Instant))| {
+            *system == inquiry.system && *it != drv_path
+        };
+        let asker = inquiry.asker;
+        let told = || self.here.iter().filter(|(it, _)| it.pid == asker.pid);
+        let before = told().map(|(it, _)| it.running).min().unwrap_or(asker.running);
+        let begun = asker.running.saturating_sub(before);
+        OnTheWay {
+            to_boards: count(self.to_boards.iter().filter(of_system)),
+            here: count(told()).saturating_sub(begun),
+        }
     }
 
-    fn expect(&mut self, drv_path: StorePath, system: &str, now: Instant) {
-        if self.0.len() < MAX_COMING {
-            self.0.insert(drv_path, (system.to_owned(), now + ON_ITS_WAY));
+    fn remember(&mut self, advice: Advice, inquiry: &Inquiry, drv_path: StorePath, now: Instant) {
+        match advice {
+            Advice::Local if self.here.len() < MAX_TOLD => self.here.push((inquiry.asker, now)),
+            Advice::Elsewhere if self.to_boards.len() < MAX_TOLD => {
+                self.to_boards.insert(drv_path, (inquiry.system.clone(), now + TO_BOARDS));
+            }
+            Advice::Local | Advice::Elsewhere | Advice::Later => {}
         }
     }
 }
 
+fn count(items: impl Iterator) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
+
 impl Dispatcher {
-    /// Whether the local Nix, which has a slot free, should build something by itself. What is neither
-    /// its own nor known here is [`Advice::Elsewhere`].
+    /// Whether the local Nix should build something by itself. What is neither its own nor known here is
+    /// [`Advice::Elsewhere`].
     #[must_use]
     pub fn advise(&self, inquiry: &Inquiry) -> Advice {
         let Some(local) = self.0.nodes.local() else { return Advice::Elsewhere };
-        let Ok(drv_path) = StorePath::parse(&inquiry.drv_path) else {
-            return Advice::Elsewhere;
-        };
+        let Ok(drv_path) = StorePath::parse(&inquiry.drv_path) else { return Advice::Elsewhere };
         let mut nodes = self.0.nodes.facts();
         let now = Instant::now();
         let mut state = self.state();
@@ -60,19 +85,18 @@ impl Dispatcher {
         if state.jobs.values().any(wanted) {
             return Advice::Elsewhere;
         }
-        let coming = state.coming.others(&inquiry.system, &drv_path, now);
-        let judgement = local::judge(inquiry, coming, &local, &nodes);
+        let on_the_way = state.told.on_the_way(inquiry, &drv_path, now);
+        let judgement = local::judge(inquiry, on_the_way, &local, &nodes);
+        let advice = judgement.advice;
         tracing::debug!(
             drv = inquiry.drv_path,
             client = inquiry.client.label,
-            advice = judgement.advice.word(),
+            advice = advice.word(),
             "{}",
             judgement.reason
         );
-        if judgement.advice == Advice::Elsewhere {
-            state.coming.expect(drv_path, &inquiry.system, now);
-        }
-        judgement.advice
+        state.told.remember(advice, inquiry, drv_path, now);
+        advice
     }
 }
 

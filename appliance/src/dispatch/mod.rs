@@ -38,7 +38,7 @@ use crate::{
         roots::{Roots, RootsError},
     },
 };
-use advise::Coming;
+use advise::Told;
 pub use control::FindError;
 use live::Live;
 
@@ -129,8 +129,8 @@ struct State {
     /// Jobs on their way into the queue, and those whose roots are being removed; the sender is
     /// dropped when that has ended.
     busy: HashMap<JobId, watch::Receiver<()>>,
-    /// Jobs that the local Nix should bring.
-    coming: Coming,
+    /// What the local Nix was told a short time ago.
+    told: Told,
     /// Order of acceptance.
     next_turn: u64,
     stopping: bool,

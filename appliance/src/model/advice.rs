@@ -15,6 +15,22 @@ pub struct Inquiry {
     pub features: BTreeSet<String>,
     /// Who asked Nix for it.
     pub client: Client,
+    /// How the Nix that asks stands.
+    pub asker: Asker,
+}
+
+/// A process of the local Nix that asks, as it was then. Each client has one of its own, and each counts
+/// its own builds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// Its process id; 0 if unknown.
+    pub pid: i32,
+    /// Whether it has a slot free, by its own count.
+    pub willing: bool,
+    /// Builds that it runs at once by itself (`max-jobs`).
+    pub slots: u32,
+    /// Builds that run as its children.
+    pub running: u32,
 }
 
 /// What the local Nix should do.
@@ -22,6 +38,8 @@ pub struct Inquiry {
 pub enum Advice {
     /// Build it by itself.
     Local,
+    /// Ask again when one of its own builds has ended: there is nobody else.
+    Later,
     /// Whatever it would do without roost, which is to give it to its builders.
     Elsewhere,
 }
@@ -32,6 +50,7 @@ impl Advice {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Later => "later",
             Self::Elsewhere => "elsewhere",
         }
     }
@@ -41,6 +60,9 @@ impl FromStr for Advice {
     type Err = ();
 
     fn from_str(word: &str) -> Result<Self, ()> {
-        [Self::Local, Self::Elsewhere].into_iter().find(|it| it.word() == word).ok_or(())
+        [Self::Local, Self::Later, Self::Elsewhere]
+            .into_iter()
+            .find(|it| it.word() == word)
+            .ok_or(())
     }
 }

@@ -9,7 +9,7 @@ mod update;
 mod view;
 mod words;
 
-pub use advice::{Advice, Inquiry};
+pub use advice::{Advice, Asker, Inquiry};
 pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
 pub use job::{
     Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site,

@@ -1,8 +1,8 @@
 //! Whether the local Nix should build something by itself, or leave it to the boards. Pure, as all of
 //! placement.
 //!
-//! The local machine's CPU is one more node, of which less is known: Nix tells whether it has a slot free,
-//! and not when a build has ended.
+//! The local machine's CPU is one more node, of which less is known: its builds are Nix's, which asks for
+//! each, and tells nobody when one begins or ends.
 
 use std::collections::BTreeSet;
 
@@ -29,15 +29,28 @@ pub struct Judgement {
     pub reason: String,
 }
 
-/// Decides where something should be built for which the local Nix has a slot free.
+/// What the local Nix was told before, and does not show yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnTheWay {
+    /// Jobs of the same system that it is to give to boards, and that have not arrived.
+    pub to_boards: u32,
+    /// Builds that it is to begin by itself, and that do not run yet.
+    pub here: u32,
+}
+
+/// Decides where something should be built that the local Nix has asked for.
 ///
-/// Here, if a board could build it and none could begin now; `coming` are jobs of its system that the local
-/// Nix was told to give to boards, and that have not arrived. What no board could ever build is left to
-/// Nix, which then builds by itself anyway.
+/// Here, if a board could build it and none could begin now. What no board could ever build is left to Nix,
+/// which then builds by itself anyway.
 #[must_use]
-pub fn judge(inquiry: &Inquiry, coming: u32, local: &LocalFacts, nodes: &[NodeFacts]) -> Judgement {
+pub fn judge(
+    inquiry: &Inquiry,
+    on_the_way: OnTheWay,
+    local: &LocalFacts,
+    nodes: &[NodeFacts],
+) -> Judgement {
     let elsewhere = |reason: String| Judgement { advice: Advice::Elsewhere, reason };
-    let system = &inquiry.system;
+    let (system, asker) = (&inquiry.system, &inquiry.asker);
     if let Some(why) = &local.forbidden {
         return elsewhere(why.clone());
     }
@@ -48,22 +61,29 @@ pub fn judge(inquiry: &Inquiry, coming: u32, local: &LocalFacts, nodes: &[NodeFa
     if boards.is_empty() {
         return elsewhere("no board could build it".to_owned());
     }
-    let alive = boards.iter().any(|node| node.health.is_alive());
-    if let Some(own) = nodes.iter().find(|node| node.here) {
-        if own.health != Health::Ready {
-            return elsewhere(format!("{} begins no builds now", own.name));
-        }
-        if !own.free_slot() && alive {
-            return elsewhere(format!("the slots of {} are taken by jobs of others", own.name));
-        }
+    let own = nodes.iter().find(|node| node.here);
+    if let Some(own) = own.filter(|own| own.health != Health::Ready) {
+        return elsewhere(format!("{} begins no builds now", own.name));
     }
     let ready = boards.iter().filter(|node| node.takes());
     let free: u32 = ready.map(|node| node.slots.saturating_sub(node.taken())).sum();
-    if free > coming {
-        return elsewhere(format!("{} of the boards' slots are free", free - coming));
+    if free > on_the_way.to_boards {
+        return elsewhere(format!("{} of the boards' slots are free", free - on_the_way.to_boards));
     }
-    let why = if alive { "no board has a slot free" } else { "no board is there" };
-    Judgement { advice: Advice::Local, reason: why.to_owned() }
+    let here = |advice, reason: &str| Judgement { advice, reason: reason.to_owned() };
+    if !boards.iter().any(|node| node.health.is_alive()) {
+        return match asker.willing {
+            true => here(Advice::Local, "no board is there"),
+            false => here(Advice::Later, "no board is there, and this machine has no slot free"),
+        };
+    }
+    if own.is_some_and(|own| !own.free_slot()) {
+        return elsewhere("this machine's slots are taken by jobs of others".to_owned());
+    }
+    if !asker.willing || asker.running.saturating_add(on_the_way.here) >= asker.slots {
+        return elsewhere("this machine has no slot free either".to_owned());
+    }
+    here(Advice::Local, "no board has a slot free")
 }
 
 /// Whether another node builds such things natively, as it is, were it there.
@@ -75,7 +95,7 @@ fn could(node: &NodeFacts, inquiry: &Inquiry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Client;
+    use crate::model::{Asker, Client};
 
     const ARM: &str = "aarch64-linux";
 
@@ -89,6 +109,7 @@ mod tests {
             system: system.to_owned(),
             features: words(features),
             client: Client { label: "me".to_owned() },
+            asker: Asker { pid: 1, willing: true, slots: 2, running: 1 },
         }
     }
 
@@ -117,8 +138,9 @@ mod tests {
         NodeFacts { health: Health::Away("gone".to_owned()), ..board(name, 0) }
     }
 
-    fn advice(system: &str, features: &str, coming: u32, nodes: &[NodeFacts]) -> Advice {
-        judge(&inquiry(system, features), coming, &local(), nodes).advice
+    fn advice(system: &str, features: &str, to_boards: u32, nodes: &[NodeFacts]) -> Advice {
+        let on_the_way = OnTheWay { to_boards, here: 0 };
+        judge(&inquiry(system, features), on_the_way, &local(), nodes).advice
     }
 
     #[test]
@@ -139,6 +161,23 @@ mod tests {
     fn what_is_on_its_way_to_boards_takes_their_slots() {
         assert_eq!(advice(ARM, "", 2, &[board("a", 0)]), Advice::Local);
         assert_eq!(advice(ARM, "", 1, &[board("a", 1)]), Advice::Local);
+    }
+
+    #[test]
+    fn what_neither_has_a_slot_for_waits_at_the_boards_or_here_if_they_are_away() {
+        let asked = |willing, running, here, nodes: &[NodeFacts]| {
+            let asker = Asker { willing, running, ..inquiry(ARM, "").asker };
+            let on_the_way = OnTheWay { to_boards: 0, here };
+            let inquiry = Inquiry { asker, ..inquiry(ARM, "") };
+            judge(&inquiry, on_the_way, &local(), nodes).advice
+        };
+        let full = [board("a", 2)];
+        assert_eq!(asked(false, 2, 0, &full), Advice::Elsewhere);
+        assert_eq!(asked(true, 2, 0, &full), Advice::Elsewhere);
+        assert_eq!(asked(true, 1, 1, &full), Advice::Elsewhere, "it has begun one less than told");
+        assert_eq!(asked(true, 0, 1, &full), Advice::Local);
+        assert_eq!(asked(false, 2, 0, &[away("a")]), Advice::Later);
+        assert_eq!(asked(true, 2, 0, &[away("a")]), Advice::Local);
     }
 
     #[test]
@@ -170,7 +209,7 @@ mod tests {
     fn nothing_is_built_here_where_it_is_forbidden() {
         let forbidden = Some("workstation.build_here is false".to_owned());
         let local = LocalFacts { forbidden: forbidden.clone(), ..local() };
-        let judgement = judge(&inquiry(ARM, ""), 0, &local, &[board("a", 2)]);
+        let judgement = judge(&inquiry(ARM, ""), OnTheWay::default(), &local, &[board("a", 2)]);
         assert_eq!(judgement.advice, Advice::Elsewhere);
         assert_eq!(Some(judgement.reason), forbidden);
     }

@@ -59,6 +59,10 @@ pub enum Request {
     /// Started by the local Nix, as its build hook: whether it should build this by itself. The answer
     /// is one word on the standard output ([`crate::model::Advice::word`]).
     Advise {
+        /// Whether it has a slot free.
+        willing: bool,
+        /// Builds that it runs at once by itself.
+        slots: u32,
         /// The derivation, as an absolute path.
         drv_path: String,
         /// Its system.
@@ -87,6 +91,8 @@ mod tests {
     fn a_hello_is_flat_json_with_version_and_kind() {
         let connect = Request::Connect { selector: "aarch64-linux".to_owned() };
         let advise = Request::Advise {
+            willing: true,
+            slots: 8,
             drv_path: "/nix/store/a.drv".to_owned(),
             system: "aarch64-linux".to_owned(),
             features: BTreeSet::from(["kvm".to_owned()]),
@@ -97,8 +103,8 @@ mod tests {
             (
                 advise,
                 concat!(
-                    r#"{"version":1,"kind":"advise","drv_path":"/nix/store/a.drv","#,
-                    r#""system":"aarch64-linux","features":["kvm"]}"#
+                    r#"{"version":1,"kind":"advise","willing":true,"slots":8,"#,
+                    r#""drv_path":"/nix/store/a.drv","system":"aarch64-linux","features":["kvm"]}"#
                 ),
             ),
             (serve, r#"{"version":1,"kind":"serve","command":"nix-daemon --stdio","peer":"::1"}"#),

@@ -4,18 +4,29 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::{
-    model::{Advice, Client, Inquiry},
+    model::{Advice, Asker, Client, Inquiry},
     place::NodeFacts,
 };
 
-/// The local Nix asks for a derivation of this name.
+/// The local Nix, with two slots of its own and none taken, asks for a derivation of this name.
 fn ask(rig: &Rig, name: &str) -> Advice {
-    rig.dispatcher.advise(&Inquiry {
-        drv_path: submission(name).key.drv_path.to_string(),
+    ask_while(rig, name, 0)
+}
+
+/// The same, while so many of its builds run.
+fn ask_while(rig: &Rig, name: &str, running: u32) -> Advice {
+    let asker = Asker { pid: 7, willing: running < 2, slots: 2, running };
+    rig.dispatcher.advise(&inquiry(&submission(name).key.drv_path.to_string(), asker))
+}
+
+fn inquiry(drv_path: &str, asker: Asker) -> Inquiry {
+    Inquiry {
+        drv_path: drv_path.to_owned(),
         system: SYSTEM.to_owned(),
         features: [].into(),
         client: Client { label: "me".to_owned() },
-    })
+        asker,
+    }
 }
 
 /// A workstation with one board of one slot.
@@ -66,11 +77,19 @@ async fn a_job_that_never_comes_takes_no_slot_for_long() {
 async fn what_is_no_derivation_is_left_to_nix() {
     let rig = rig();
     rig.nodes(vec![]);
-    let inquiry = Inquiry {
-        drv_path: "../a".to_owned(),
-        system: SYSTEM.to_owned(),
-        features: [].into(),
-        client: Client { label: "me".to_owned() },
-    };
-    assert_eq!(rig.dispatcher.advise(&inquiry), Advice::Elsewhere);
+    assert_eq!(rig.dispatcher.advise(&inquiry("../a", Asker::default())), Advice::Elsewhere);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nix_is_not_told_to_build_more_than_it_has_slots_for_before_it_begins() {
+    let rig = rig();
+    rig.nodes(vec![NodeFacts { slots: 1, busy: 1, ..board("board") }]);
+    // It asks for all that can be built, and begins then.
+    let told: Vec<_> = ["a", "b", "c"].map(|name| ask(&rig, name)).into();
+    assert_eq!(told, [Advice::Local, Advice::Local, Advice::Elsewhere]);
+    // One has begun, and the other will.
+    assert_eq!(ask_while(&rig, "d", 1), Advice::Elsewhere);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(ask_while(&rig, "d", 1), Advice::Local, "the other one has ended");
+    assert_eq!(ask_while(&rig, "e", 2), Advice::Elsewhere);
 }

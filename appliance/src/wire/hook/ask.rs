@@ -19,12 +19,14 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Longer than any answer.
 const ANSWER_MAX: usize = 16;
 
-/// The daemon's advice; none if it does not answer in time.
-pub(super) fn ask(socket: &Path, asked: &Try) -> Option<Advice> {
+/// The daemon's advice to a Nix with so many slots; none if it does not answer in time.
+pub(super) fn ask(socket: &Path, slots: u32, asked: &Try) -> Option<Advice> {
     let stream = handover::open(socket, PATIENCE).ok()?;
     // The door takes two streams from whoever comes. Here both are one end of a pair.
     let (ours, theirs) = UnixStream::pair().ok()?;
     let request = Request::Advise {
+        willing: asked.willing,
+        slots,
         drv_path: asked.drv_path.clone(),
         system: asked.system.clone(),
         features: asked.features.clone(),

@@ -23,7 +23,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use nix_compat::nix_hook::{DECLINE, Heard, Listener, Try};
+use nix_compat::nix_hook::{DECLINE, Heard, Listener, POSTPONE, Try};
 use rustix::{
     fs::{FileType, fstat},
     process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open},
@@ -38,6 +38,9 @@ const LOG_READER: i32 = 5;
 
 /// Settings that are held until the stock hook is started; with more it is started at once.
 const MAX_SETTINGS: usize = 1 << 20;
+
+/// Gives the daemon's advice to a Nix with so many slots of its own.
+type Advise<'a> = &'a dyn Fn(u32, &Try) -> Option<Advice>;
 
 /// Why nothing could be done for Nix.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +89,7 @@ pub fn run(socket: &Path, words: &[OsString]) -> Result<u8, HookError> {
         // Another protocol, as Lix has one: nothing to be said in it.
         return Err(hook.become_stock());
     }
-    let advise = |asked: &Try| ask::ask(socket, asked);
+    let advise = |slots, asked: &Try| ask::ask(socket, slots, asked);
     hook.relay(&stdin, &mut io::stderr(), &advise)?;
     hook.finish().map(ended_like)
 }
@@ -125,7 +128,7 @@ impl Hook {
         &mut self,
         nix: &impl AsFd,
         answers: &mut impl Write,
-        advise: &dyn Fn(&Try) -> Option<Advice>,
+        advise: Advise<'_>,
     ) -> Result<(), HookError> {
         let mut listener = Listener::default();
         let mut part = [0; 4096];
@@ -148,11 +151,13 @@ impl Hook {
                     Heard::Nothing => break,
                     Heard::Setting(bytes) => self.keep(&bytes)?,
                     Heard::Other(bytes) => self.pass(&bytes)?,
-                    Heard::Try(asked) if is_local(&listener, &asked, advise) => {
-                        answers.write_all(DECLINE).map_err(HookError::io("answer Nix"))?;
-                        true
-                    }
-                    Heard::Try(asked) => self.pass(&asked.bytes)?,
+                    Heard::Try(asked) => match answer(&listener, &asked, advise) {
+                        Some(answer) => {
+                            answers.write_all(answer).map_err(HookError::io("answer Nix"))?;
+                            true
+                        }
+                        None => self.pass(&asked.bytes)?,
+                    },
                 };
                 if !goes_on {
                     return Ok(());
@@ -206,13 +211,17 @@ impl Hook {
     }
 }
 
-/// Whether Nix is to build this by itself: it can, now, its builders are roost's and no others, and roost's
-/// daemon says so.
-fn is_local(listener: &Listener, asked: &Try, advise: &dyn Fn(&Try) -> Option<Advice>) -> bool {
-    asked.willing
-        && listener.builds_itself(asked)
-        && is_ours(listener.builders())
-        && advise(asked) == Some(Advice::Local)
+/// What Nix is answered without the stock hook: where it could build by itself, its builders are roost's
+/// and no others, and roost's daemon says so.
+fn answer(listener: &Listener, asked: &Try, advise: Advise<'_>) -> Option<&'static [u8]> {
+    if !listener.builds_itself(asked) || !is_ours(listener.builders()) {
+        return None;
+    }
+    match advise(listener.max_jobs(), asked)? {
+        Advice::Local if asked.willing => Some(DECLINE),
+        Advice::Later => Some(POSTPONE),
+        Advice::Local | Advice::Elsewhere => None,
+    }
 }
 
 /// Whether the setting `builders` is our machines file. Of other builders roost knows nothing.

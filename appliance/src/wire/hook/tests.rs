@@ -23,7 +23,7 @@ fn number(number: u64) -> Vec<u8> {
 
 fn settings(builders: &str) -> Vec<u8> {
     let set = |(name, value)| [number(1), word(name), word(value)].concat();
-    let all = [("builders", builders), ("system", "x86_64-linux"), ("system-features", "kvm")];
+    let all = [("builders", builders), ("max-jobs", "2"), ("system", "x86_64-linux")];
     [all.map(set).concat(), number(0)].concat()
 }
 
@@ -74,7 +74,8 @@ impl Scene {
     fn finish(&self, nix: OwnedFd, speaks: JoinHandle<()>, advice: Option<Advice>) -> Story {
         let mut answers = Vec::new();
         let mut hook = Hook::new(self.stock(), None);
-        let advise = |asked: &Try| {
+        let advise = |slots, asked: &Try| {
+            assert_eq!(slots, 2);
             self.asked.borrow_mut().push(asked.drv_path.clone());
             advice
         };
@@ -109,6 +110,13 @@ fn what_is_built_here_is_declined_and_the_stock_hook_never_started() {
 }
 
 #[test]
+fn what_has_to_wait_for_nix_itself_is_postponed() {
+    let told = [ours(), a_try("a", 0, "x86_64-linux")].concat();
+    let story = Scene::new().play(told, Some(Advice::Later));
+    assert_eq!((story.answers.as_str(), story.heard), ("# postpone\n", None));
+}
+
+#[test]
 fn everything_else_reaches_the_stock_hook_unchanged() {
     let inputs = [number(1), word("/nix/store/c"), number(1), word("out")].concat();
     let told = [ours(), a_try("a", 1, "x86_64-linux"), inputs].concat();
@@ -132,7 +140,6 @@ fn the_stock_hook_does_not_know_of_what_was_built_here() {
 fn the_daemon_is_not_asked_where_nix_could_not_build_by_itself() {
     let others = "@/run/roost/machines ; @/etc/nix/machines";
     for told in [
-        [ours(), a_try("full", 0, "x86_64-linux")].concat(),
         [ours(), a_try("foreign", 1, "riscv64-linux")].concat(),
         [settings(others), a_try("others", 1, "x86_64-linux")].concat(),
         [settings(""), a_try("none", 1, "x86_64-linux")].concat(),
@@ -216,7 +223,7 @@ mod asking {
             visit.output.write_all(word.as_bytes()).await.unwrap();
             visit.notes.end(0).await;
         }));
-        let advice = tokio::task::spawn_blocking(move || ask::ask(&socket, &asked())).await;
+        let advice = tokio::task::spawn_blocking(move || ask::ask(&socket, 2, &asked())).await;
         daemon.abort();
         advice.unwrap()
     }
@@ -233,11 +240,11 @@ mod asking {
     fn a_daemon_that_is_gone_or_never_answers_gives_no_advice_soon() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("daemon.sock");
-        assert_eq!(ask::ask(&socket, &asked()), None);
+        assert_eq!(ask::ask(&socket, 2, &asked()), None);
         // It takes the connection, as the kernel does for a stopped process.
         let _listener = UnixListener::bind(&socket).unwrap();
         let begun = tokio::time::Instant::now();
-        assert_eq!(ask::ask(&socket, &asked()), None);
+        assert_eq!(ask::ask(&socket, 2, &asked()), None);
         assert!(begun.elapsed().as_secs() < 5);
     }
 }
