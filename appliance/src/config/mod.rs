@@ -144,8 +144,8 @@ pub struct Workstation {
     /// Lets a board fetch inputs from its own substituters before they are sent to it. Off by
     /// default: on a local network the workstation's copy is nearer than any cache.
     pub substitute_on_boards: bool,
-    /// Has the local Nix build by itself what is for its own system, when that ends sooner than on a
-    /// board. Takes the build hook that the package brings; without it Nix gives to boards what it can.
+    /// Has the local Nix build by itself what is for its own system, when no board could begin it. Takes
+    /// Nix's build hook to be `roost hook`; without it Nix gives to boards what it can.
     pub build_here: bool,
     /// Emulates on this machine, in a second store below the state folder, what binfmt_misc has an
     /// interpreter for: one more executor, under the rules of `[placement]`. Its inputs are copied,
