@@ -82,14 +82,40 @@ fn what_no_board_can_begin_is_built_here_by_the_newest_nix() -> Result<()> {
     boards_first_and_then_here(Release::Sid)
 }
 
+/// Starts one client that wants all of these.
+fn build_all(ws: &Host, names: &[&str]) -> Result<Running> {
+    let drvs: Vec<String> = names.iter().map(|name| steered::drv(name, SYSTEM).expr()).collect();
+    nix::write(ws, "/root/all.nix", &format!("[ {} ]", drvs.join(" ")))?;
+    ws.spawn("nix-build --no-out-link /root/all.nix")
+}
+
+#[test]
+fn what_nobody_has_a_slot_for_goes_to_whichever_is_free_first() -> Result<()> {
+    let lan = Lan::new()?;
+    let [ws, board] = pair(&lan, asking(&lan, Release::Trixie, "")?)?;
+    let mut build = build_all(&ws, &["a", "b", "c", "d", "e", "f"])?;
+    lan.wait_until(SOON, "the board has what it is ready for, and the others are Nix's", || {
+        let started = |host: &Host| steered::started(host).map_or(0, |started| started.len());
+        let jobs = fleet::jobs(&ws).unwrap_or_default();
+        started(&ws) == 1 && started(&board) == 1 && jobs.len() == 3
+    })?;
+    // This machine's build goes on, and the board's end.
+    steered::release_all(&board)?;
+    lan.wait_until(SOON, "the board has built the others", || {
+        fleet::jobs(&ws)
+            .is_ok_and(|jobs| jobs.iter().filter(|job| job.state == "built").count() == 5)
+    })?;
+    assert_eq!(steered::started(&ws)?.len(), 1);
+    steered::release_all(&ws)?;
+    assert_eq!(build.wait(SOON)?.ok()?.stdout.lines().count(), 6);
+    Ok(())
+}
+
 #[test]
 fn one_client_fills_the_boards_then_this_machine_and_then_the_queue() -> Result<()> {
     let lan = Lan::new()?;
     let [ws, board] = pair(&lan, asking(&lan, Release::Trixie, "")?)?;
-    let names = ["a", "b", "c"];
-    let drvs: Vec<String> = names.iter().map(|name| steered::drv(name, SYSTEM).expr()).collect();
-    nix::write(&ws, "/root/all.nix", &format!("[ {} ]", drvs.join(" ")))?;
-    let mut build = ws.spawn("nix-build --no-out-link /root/all.nix")?;
+    let mut build = build_all(&ws, &["a", "b", "c"])?;
     lan.wait_until(SOON, "a build runs on each, and one waits", || {
         let started = |host: &Host| steered::started(host).map_or(0, |started| started.len());
         let jobs = fleet::jobs(&ws).unwrap_or_default();
@@ -139,9 +165,7 @@ fn while_the_boards_are_away_this_machine_builds_one_after_another() -> Result<(
     let [ws, board] = pair(&lan, asking(&lan, Release::Trixie, "")?)?;
     board.power_off()?;
     fleet::wait_reach(&lan, &ws, &board, "away")?;
-    let drvs = ["a", "b"].map(|name| steered::drv(name, SYSTEM).expr());
-    nix::write(&ws, "/root/all.nix", &format!("[ {} ]", drvs.join(" ")))?;
-    let mut build = ws.spawn("nix-build --no-out-link /root/all.nix")?;
+    let mut build = build_all(&ws, &["a", "b"])?;
     lan.wait_until(SOON, "one is built", || {
         steered::started(&ws).is_ok_and(|started| started.len() == 1)
     })?;

@@ -15,12 +15,9 @@ use std::collections::BTreeSet;
 
 use crate::wire::{MAX_WORD, padding};
 
-/// The answer to a try that has Nix build by itself, as a line of its own.
+/// The answer to a try that has Nix build by itself, as a line of its own. If it has no slot free, it asks
+/// again as soon as any build that it waits for has ended.
 pub const DECLINE: &[u8] = b"# decline\n";
-
-/// The answer to a try that has Nix ask again, when one of its builds has ended or after some seconds
-/// (`build-poll-interval`).
-pub const POSTPONE: &[u8] = b"# postpone\n";
 
 /// The word that a try begins with.
 const TRY: &str = "try";

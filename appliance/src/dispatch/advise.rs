@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Dispatcher, Live, pump::count_assigned};
 use crate::{
     model::{Advice, Asker, Inquiry, JobState, Outputs},
-    place::local::{self, OnTheWay},
+    place::local::{self, Told},
 };
 
 /// How long a job may be on its way from the answer to Nix to the queue. It takes some tens of
@@ -24,33 +24,34 @@ const MAX_TOLD: usize = 256;
 
 /// What the local Nix was told a short time ago.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Memory {
     /// To be given to boards: the system, and until when that counts.
     to_boards: HashMap<StorePath, (String, Instant)>,
-    /// To be built here: by whom, when it was said, and how many builds that one ran then.
+    /// To be built here: by whom, as it was when it was told so.
     here: Vec<(Asker, Instant)>,
 }
 
-impl Told {
+impl Memory {
     /// A job for it is there.
     pub(super) fn arrived(&mut self, drv_path: &StorePath) {
         self.to_boards.remove(drv_path);
     }
 
-    /// What does not show yet, to whoever asks for `drv_path`.
-    fn on_the_way(&mut self, inquiry: &Inquiry, drv_path: &StorePath, now: Instant) -> OnTheWay {
+    /// What whoever asks for `drv_path` was told.
+    fn told(&mut self, inquiry: &Inquiry, drv_path: &StorePath, now: Instant) -> Told {
         self.to_boards.retain(|_, (_, until)| *until > now);
         self.here.retain(|(_, at)| *at + HERE > now);
         let of_system = |(it, (system, _)): &(&StorePath, &(String, Instant))| {
             *system == inquiry.system && *it != drv_path
         };
         let asker = inquiry.asker;
-        let told = || self.here.iter().filter(|(it, _)| it.pid == asker.pid);
-        let before = told().map(|(it, _)| it.running).min().unwrap_or(asker.running);
-        let begun = asker.running.saturating_sub(before);
-        OnTheWay {
+        let to_it = || self.here.iter().filter(|(it, _)| it.pid == asker.pid);
+        let before = to_it().map(|(it, _)| it.running).min().unwrap_or(asker.running);
+        let here = count(to_it());
+        Told {
             to_boards: count(self.to_boards.iter().filter(of_system)),
-            here: count(told()).saturating_sub(begun),
+            to_begin: here.saturating_sub(asker.running.saturating_sub(before)),
+            here,
         }
     }
 
@@ -60,7 +61,7 @@ impl Told {
             Advice::Elsewhere if self.to_boards.len() < MAX_TOLD => {
                 self.to_boards.insert(drv_path, (inquiry.system.clone(), now + TO_BOARDS));
             }
-            Advice::Local | Advice::Elsewhere | Advice::Later => {}
+            Advice::Local | Advice::Elsewhere => {}
         }
     }
 }
@@ -85,8 +86,8 @@ impl Dispatcher {
         if state.jobs.values().any(wanted) {
             return Advice::Elsewhere;
         }
-        let on_the_way = state.told.on_the_way(inquiry, &drv_path, now);
-        let judgement = local::judge(inquiry, on_the_way, &local, &nodes);
+        let told = state.advised.told(inquiry, &drv_path, now);
+        let judgement = local::judge(inquiry, told, &local, &nodes);
         let advice = judgement.advice;
         tracing::debug!(
             drv = inquiry.drv_path,
@@ -95,7 +96,7 @@ impl Dispatcher {
             "{}",
             judgement.reason
         );
-        state.told.remember(advice, inquiry, drv_path, now);
+        state.advised.remember(advice, inquiry, drv_path, now);
         advice
     }
 }

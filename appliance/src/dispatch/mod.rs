@@ -38,7 +38,7 @@ use crate::{
         roots::{Roots, RootsError},
     },
 };
-use advise::Told;
+use advise::Memory;
 pub use control::FindError;
 use live::Live;
 
@@ -130,7 +130,7 @@ struct State {
     /// dropped when that has ended.
     busy: HashMap<JobId, watch::Receiver<()>>,
     /// What the local Nix was told a short time ago.
-    told: Told,
+    advised: Memory,
     /// Order of acceptance.
     next_turn: u64,
     stopping: bool,

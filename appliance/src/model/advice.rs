@@ -36,10 +36,8 @@ pub struct Asker {
 /// What the local Nix should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
-    /// Build it by itself.
+    /// Build it by itself; without a slot free, ask again when any of its builds has ended.
     Local,
-    /// Ask again when one of its own builds has ended: there is nobody else.
-    Later,
     /// Whatever it would do without roost, which is to give it to its builders.
     Elsewhere,
 }
@@ -50,7 +48,6 @@ impl Advice {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Local => "local",
-            Self::Later => "later",
             Self::Elsewhere => "elsewhere",
         }
     }
@@ -60,9 +57,6 @@ impl FromStr for Advice {
     type Err = ();
 
     fn from_str(word: &str) -> Result<Self, ()> {
-        [Self::Local, Self::Later, Self::Elsewhere]
-            .into_iter()
-            .find(|it| it.word() == word)
-            .ok_or(())
+        [Self::Local, Self::Elsewhere].into_iter().find(|it| it.word() == word).ok_or(())
     }
 }

@@ -29,61 +29,75 @@ pub struct Judgement {
     pub reason: String,
 }
 
-/// What the local Nix was told before, and does not show yet.
+/// What the local Nix was told a moment ago.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OnTheWay {
+pub struct Told {
     /// Jobs of the same system that it is to give to boards, and that have not arrived.
     pub to_boards: u32,
     /// Builds that it is to begin by itself, and that do not run yet.
+    pub to_begin: u32,
+    /// How often it was told to build by itself, in the last second.
     pub here: u32,
 }
 
+/// How often a second one Nix is told so at most where boards could have the job. It asks again for all that
+/// waits whenever one of its builds has ended, and each answer takes about half a millisecond.
+const WAITS_A_SECOND: u32 = 200;
+
 /// Decides where something should be built that the local Nix has asked for.
 ///
-/// Here, if a board could build it and none could begin now. What no board could ever build is left to Nix,
-/// which then builds by itself anyway.
+/// A board's free slot is taken first, then one of this machine, then a place in the queue of a board that
+/// is ready for the next job. What is left waits in Nix, and so for whichever slot is free next, here or
+/// there; a job in the queue is the boards' alone. What no board could ever build is left to Nix, which then
+/// builds by itself anyway.
 #[must_use]
-pub fn judge(
-    inquiry: &Inquiry,
-    on_the_way: OnTheWay,
-    local: &LocalFacts,
-    nodes: &[NodeFacts],
-) -> Judgement {
-    let elsewhere = |reason: String| Judgement { advice: Advice::Elsewhere, reason };
+pub fn judge(inquiry: &Inquiry, told: Told, local: &LocalFacts, nodes: &[NodeFacts]) -> Judgement {
+    let elsewhere = |reason: &str| judgement(Advice::Elsewhere, reason);
+    let here = |reason: &str| judgement(Advice::Local, reason);
     let (system, asker) = (&inquiry.system, &inquiry.asker);
     if let Some(why) = &local.forbidden {
-        return elsewhere(why.clone());
+        return elsewhere(why);
     }
     if !local.systems.contains(system) || !inquiry.features.is_subset(&local.features) {
-        return elsewhere(format!("this machine is no native builder of it ({system})"));
+        return elsewhere("this machine is no native builder of it");
     }
     let boards: Vec<&NodeFacts> = nodes.iter().filter(|node| could(node, inquiry)).collect();
     if boards.is_empty() {
-        return elsewhere("no board could build it".to_owned());
+        return elsewhere("no board could build it");
     }
     let own = nodes.iter().find(|node| node.here);
-    if let Some(own) = own.filter(|own| own.health != Health::Ready) {
-        return elsewhere(format!("{} begins no builds now", own.name));
+    if own.is_some_and(|own| own.health != Health::Ready) {
+        return elsewhere("this machine begins no builds now");
     }
-    let ready = boards.iter().filter(|node| node.takes());
-    let free: u32 = ready.map(|node| node.slots.saturating_sub(node.taken())).sum();
-    if free > on_the_way.to_boards {
-        return elsewhere(format!("{} of the boards' slots are free", free - on_the_way.to_boards));
+    let room = |ahead: fn(&NodeFacts) -> u32| {
+        let ready = boards.iter().filter(|node| node.takes());
+        let room: u32 =
+            ready.map(|node| (node.slots + ahead(node)).saturating_sub(node.taken())).sum();
+        room > told.to_boards
+    };
+    if room(|_| 0) {
+        return elsewhere("a board has a slot free");
     }
-    let here = |advice, reason: &str| Judgement { advice, reason: reason.to_owned() };
     if !boards.iter().any(|node| node.health.is_alive()) {
-        return match asker.willing {
-            true => here(Advice::Local, "no board is there"),
-            false => here(Advice::Later, "no board is there, and this machine has no slot free"),
-        };
+        return here("no board is there");
     }
     if own.is_some_and(|own| !own.free_slot()) {
-        return elsewhere("this machine's slots are taken by jobs of others".to_owned());
+        return elsewhere("this machine's slots are taken by jobs of others");
     }
-    if !asker.willing || asker.running.saturating_add(on_the_way.here) >= asker.slots {
-        return elsewhere("this machine has no slot free either".to_owned());
+    if asker.willing && asker.running.saturating_add(told.to_begin) < asker.slots {
+        return here("no board has a slot free, and this machine has");
     }
-    here(Advice::Local, "no board has a slot free")
+    if room(|board| board.ahead) {
+        return elsewhere("nobody has a slot free, and a board is ready for the next job");
+    }
+    if told.here >= WAITS_A_SECOND {
+        return elsewhere("nobody has a slot free, and too much waits for one here");
+    }
+    here("nobody has a slot free")
+}
+
+fn judgement(advice: Advice, reason: &str) -> Judgement {
+    Judgement { advice, reason: reason.to_owned() }
 }
 
 /// Whether another node builds such things natively, as it is, were it there.
@@ -139,8 +153,8 @@ mod tests {
     }
 
     fn advice(system: &str, features: &str, to_boards: u32, nodes: &[NodeFacts]) -> Advice {
-        let on_the_way = OnTheWay { to_boards, here: 0 };
-        judge(&inquiry(system, features), on_the_way, &local(), nodes).advice
+        let told = Told { to_boards, ..Told::default() };
+        judge(&inquiry(system, features), told, &local(), nodes).advice
     }
 
     #[test]
@@ -164,20 +178,24 @@ mod tests {
     }
 
     #[test]
-    fn what_neither_has_a_slot_for_waits_at_the_boards_or_here_if_they_are_away() {
-        let asked = |willing, running, here, nodes: &[NodeFacts]| {
+    fn what_nobody_has_a_slot_for_is_sent_ahead_to_a_board_or_waits_for_any_slot() {
+        let asked = |willing, running, told, nodes: &[NodeFacts]| {
             let asker = Asker { willing, running, ..inquiry(ARM, "").asker };
-            let on_the_way = OnTheWay { to_boards: 0, here };
-            let inquiry = Inquiry { asker, ..inquiry(ARM, "") };
-            judge(&inquiry, on_the_way, &local(), nodes).advice
+            judge(&Inquiry { asker, ..inquiry(ARM, "") }, told, &local(), nodes).advice
         };
-        let full = [board("a", 2)];
-        assert_eq!(asked(false, 2, 0, &full), Advice::Elsewhere);
-        assert_eq!(asked(true, 2, 0, &full), Advice::Elsewhere);
-        assert_eq!(asked(true, 1, 1, &full), Advice::Elsewhere, "it has begun one less than told");
-        assert_eq!(asked(true, 0, 1, &full), Advice::Local);
-        assert_eq!(asked(false, 2, 0, &[away("a")]), Advice::Later);
-        assert_eq!(asked(true, 2, 0, &[away("a")]), Advice::Local);
+        let told = Told::default();
+        let busy = [board("a", 2)];
+        assert_eq!(asked(false, 2, told, &busy), Advice::Elsewhere, "a place ahead is free");
+        assert_eq!(asked(true, 2, told, &busy), Advice::Elsewhere);
+        let one = Told { to_begin: 1, ..told };
+        assert_eq!(asked(true, 1, one, &busy), Advice::Elsewhere, "its last slot is taken");
+        assert_eq!(asked(true, 0, one, &busy), Advice::Local);
+        let full = [board("a", 4)];
+        assert_eq!(asked(false, 2, told, &full), Advice::Local);
+        assert_eq!(asked(false, 2, Told { to_boards: 2, ..told }, &busy), Advice::Local);
+        let often = Told { here: WAITS_A_SECOND, ..told };
+        assert_eq!(asked(false, 2, often, &full), Advice::Elsewhere, "asking takes time, too");
+        assert_eq!(asked(false, 2, often, &[away("a")]), Advice::Local);
     }
 
     #[test]
@@ -209,7 +227,7 @@ mod tests {
     fn nothing_is_built_here_where_it_is_forbidden() {
         let forbidden = Some("workstation.build_here is false".to_owned());
         let local = LocalFacts { forbidden: forbidden.clone(), ..local() };
-        let judgement = judge(&inquiry(ARM, ""), OnTheWay::default(), &local, &[board("a", 2)]);
+        let judgement = judge(&inquiry(ARM, ""), Told::default(), &local, &[board("a", 2)]);
         assert_eq!(judgement.advice, Advice::Elsewhere);
         assert_eq!(Some(judgement.reason), forbidden);
     }
@@ -217,7 +235,7 @@ mod tests {
     #[test]
     fn a_machine_that_is_a_board_too_builds_nothing_more_than_a_board_would() {
         let here = |busy, health| NodeFacts { here: true, health, ..board("own", busy) };
-        let full = board("a", 2);
+        let full = board("a", 4);
         for (own, expected) in [
             (here(0, Health::Ready), Advice::Local),
             (here(2, Health::Ready), Advice::Elsewhere),

@@ -23,7 +23,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use nix_compat::nix_hook::{DECLINE, Heard, Listener, POSTPONE, Try};
+use nix_compat::nix_hook::{DECLINE, Heard, Listener, Try};
 use rustix::{
     fs::{FileType, fstat},
     process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open},
@@ -218,9 +218,8 @@ fn answer(listener: &Listener, asked: &Try, advise: Advise<'_>) -> Option<&'stat
         return None;
     }
     match advise(listener.max_jobs(), asked)? {
-        Advice::Local if asked.willing => Some(DECLINE),
-        Advice::Later => Some(POSTPONE),
-        Advice::Local | Advice::Elsewhere => None,
+        Advice::Local => Some(DECLINE),
+        Advice::Elsewhere => None,
     }
 }
 
