@@ -7,7 +7,7 @@ use roost_lab::{
     fixtures::{
         builds,
         fleet::{self, SYSTEM},
-        nix, roost, steered,
+        native, nix, roost, steered,
     },
 };
 
@@ -203,6 +203,20 @@ fn without_a_daemon_nix_builds_by_itself_as_its_stock_hook_says() -> Result<()> 
         assert_eq!(fleet::result(&ws, &mut build, SOON)?, format!("{name}\n"));
         assert_eq!(steered::starts(&ws, name)?, 1);
     }
+    Ok(())
+}
+
+#[test]
+fn a_board_whose_own_nix_asks_builds_for_others_as_ever() -> Result<()> {
+    let lan = Lan::new()?;
+    let board = native::both(steered::allow(lan.host("board").system(SYSTEM)), 1, "")?;
+    let hosts = lan.start([fleet::workstation(&lan, "ws", "")?, roost::hooked(board)])?;
+    let [ws, board] = &hosts;
+    fleet::join(&lan, ws, &[board])?;
+    steered::release_all(board)?;
+    let mut build = fleet::build(ws, "a")?;
+    assert_eq!(fleet::result(ws, &mut build, SOON)?, "a\n");
+    assert_eq!(steered::starts(board, "a")?, 1);
     Ok(())
 }
 

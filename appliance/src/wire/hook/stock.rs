@@ -3,12 +3,15 @@
 use std::{
     ffi::{OsStr, OsString},
     fs,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use rustix::process::getppid;
+
+/// Nix's program.
+const NIX: &str = "nix";
 
 /// Nix's own hook, as an argument of `nix`.
 const BUILD_REMOTE: &str = "__build-remote";
@@ -23,7 +26,8 @@ pub(super) fn command(words: &[OsString]) -> Option<Command> {
         [] => None,
         [verbosity] => {
             let mut command = Command::new(running_nix(Path::new("/proc")));
-            command.arg(BUILD_REMOTE).arg(verbosity);
+            // By its own name, as Nix does it.
+            command.arg0(NIX).arg(BUILD_REMOTE).arg(verbosity);
             Some(command)
         }
         [program, arguments @ ..] => {
@@ -40,14 +44,14 @@ fn running_nix(proc: &Path) -> PathBuf {
     let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     let exe = proc.join(parent.to_string()).join("exe");
     let is_nix = fs::read_link(&exe).is_ok_and(|target| is_nix(target.as_os_str()));
-    if is_nix { exe } else { PathBuf::from("nix") }
+    if is_nix { exe } else { PathBuf::from(NIX) }
 }
 
 /// `nix-daemon` and the like are links to `nix`.
 fn is_nix(program: &OsStr) -> bool {
     let path = program.as_bytes();
     let path = path.strip_suffix(DELETED).unwrap_or(path);
-    Path::new(OsStr::from_bytes(path)).file_name() == Some(OsStr::new("nix"))
+    Path::new(OsStr::from_bytes(path)).file_name() == Some(OsStr::new(NIX))
 }
 
 #[cfg(test)]
