@@ -13,6 +13,10 @@ let
   };
   own = pkgs.stdenv.hostPlatform.system;
 
+  # Lix has another language for its build hook.
+  asksRoost = config.services.roost.settings.workstation.build_here != false
+    && !lib.hasPrefix "lix" (lib.getName config.nix.package);
+
   # What Nix would emulate by itself: it asks no board then.
   behindOurBack = lib.subtractLists ([ own ] ++ native.${own} or [ ])
     (config.nix.settings.extra-platforms or [ ]);
@@ -37,6 +41,11 @@ in
 
     # Nix up to 2.19 and Lix start a builder's program through bash.
     systemd.services.nix-daemon.path = [ pkgs.bash ];
+
+    # Nix asks roost what to build by itself. Nix 2.25 to 2.33 do not read this setting in nix.conf.
+    systemd.services.nix-daemon.environment = lib.mkIf asksRoost {
+      NIX_CONFIG = lib.mkDefault "build-hook = ${lib.getExe config.services.roost.package} hook";
+    };
 
     # Programs of other systems may be run here, and builds for them are placed by roost. NixOS
     # before 24.11 does not tell the two apart.

@@ -60,6 +60,7 @@ target=$destdir$prefix/bin/roost
 put "$prefix/lib/systemd/system" "$share"/systemd/system/*
 put "$prefix/lib/sysusers.d" "$share"/sysusers.d/*
 put "$prefix/lib/tmpfiles.d" "$share"/tmpfiles.d/*
+put "$prefix/share/roost" "$share"/roost/*
 put "$policies" "$share"/dbus-1/system.d/*
 put "$sysconfdir/ssh/sshd_config.d" "$share"/ssh/sshd_config.d/*
 "${pages_by:-$program}" pages "$destdir$prefix/share"

@@ -21,6 +21,7 @@ const EMULATION: &str = "systemd/system/roost-emulation@.service";
 const FIRST_BOOT: &str = "systemd/system/roost-first-boot.service";
 const UPDATE_PATH: &str = "systemd/system/roost-update.path";
 const TRIAL: &str = "systemd/system/roost-update-trial.service";
+const NIX_DAEMON: &str = "roost/nix-daemon.conf";
 const SYSUSERS: &str = "sysusers.d/roost.conf";
 const SSHD: &str = "ssh/sshd_config.d/50-roost.conf";
 
@@ -80,7 +81,9 @@ fn every_path_of_ours_is_a_shared_one() {
         names::UPDATE_TRIAL_FILE.into(),
     ]
     .into();
-    for (file, text) in files(["systemd/system", "sysusers.d", "tmpfiles.d", "ssh/sshd_config.d"]) {
+    for (file, text) in
+        files(["roost", "systemd/system", "sysusers.d", "tmpfiles.d", "ssh/sshd_config.d"])
+    {
         for path in our_paths(&text) {
             assert!(shared.contains(&path), "{file} names {}, names.json does not", path.display());
         }
@@ -167,6 +170,15 @@ fn the_second_store_is_served_where_the_daemon_looks_for_it() {
     assert_eq!(Path::new("/var/lib").join(state), Path::new(names::EMULATION_DIR));
     let store = format!("Environment=NIX_REMOTE=local?root={}", names::EMULATION_DIR);
     assert!(lines(&unit).any(|line| line == store));
+}
+
+#[test]
+fn nix_daemon_is_given_one_setting_that_is_our_hook() {
+    let drop_in = share(NIX_DAEMON);
+    assert_eq!(
+        lines(&drop_in).collect::<Vec<_>>(),
+        ["[Service]", "Environment=\"NIX_CONFIG=build-hook = /usr/bin/roost hook\""]
+    );
 }
 
 #[test]

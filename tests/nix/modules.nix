@@ -223,6 +223,23 @@ in
     roost-restarts = has "X-StopIfChanged=false" (unit config "roost.service");
   });
 
+  client-has-nix-ask-what-to-build-by-itself = given [ client ] (config: _: {
+    setting = has "NIX_CONFIG=build-hook = /nix/store/" (unit config "nix-daemon.service");
+    program = has "/bin/roost hook\"" (unit config "nix-daemon.service");
+  });
+
+  client-that-builds-nothing-by-itself-leaves-the-hook-alone = given
+    [ client (set { workstation.build_here = false; }) ]
+    (config: _: { hook = lacks "build-hook" (unit config "nix-daemon.service"); });
+
+  client-with-lix-leaves-the-hook-alone = given
+    [ client ({ pkgs, ... }: { nix.package = pkgs.nix // { pname = "lix"; }; }) ]
+    (config: _: { hook = lacks "build-hook" (unit config "nix-daemon.service"); });
+
+  client-with-settings-in-the-environment-keeps-them = given
+    [ client { systemd.services.nix-daemon.environment.NIX_CONFIG = "cores = 3"; } ]
+    (config: _: { settings = has "NIX_CONFIG=cores = 3" (unit config "nix-daemon.service"); });
+
   client-keeps-other-builders = given
     [ client { nix.buildMachines = [{ hostName = "big"; systems = [ "x86_64-linux" ]; }]; } ]
     (config: _: {

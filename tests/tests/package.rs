@@ -14,6 +14,7 @@ use roost_lab::{Host, Lan, Result, fixtures::roost};
 /// Where the installer puts the folders of `appliance/share`, below `/`.
 const PLACES: &[(&str, &str)] = &[
     ("dbus-1", "usr/share/dbus-1"),
+    ("roost", "usr/share/roost"),
     ("ssh", "etc/ssh"),
     ("systemd", "usr/lib/systemd"),
     ("sysusers.d", "usr/lib/sysusers.d"),

@@ -280,3 +280,35 @@ fn the_second_stores_nix_builds_in_its_sandbox() -> Result<()> {
     assert_eq!(ws.check("systemctl --failed --no-legend --plain")?, "");
     Ok(())
 }
+
+#[test]
+fn nix_asks_roost_as_long_as_its_drop_in_is_linked_and_there() -> Result<()> {
+    let lan = Lan::new()?;
+    let ws = systemd::workstation(&lan, "ws", "")?.start()?;
+    // As README has it.
+    ws.check(
+        "mkdir -p /etc/systemd/system/nix-daemon.service.d
+         ln -s /usr/share/roost/nix-daemon.conf /etc/systemd/system/nix-daemon.service.d/roost.conf
+         systemctl daemon-reload; systemctl restart nix-daemon",
+    )?;
+    let system = ws.check("uname -m")?;
+    let build = |name: &str| {
+        let drv = Drv::new(name, &format!("{}-linux", system.trim()), "echo built >$out");
+        let output = Nix::DashBuild.command(&ws, &drv.expr(), &[])?.run()?.ok()?;
+        ws.read(output.stdout.trim())
+    };
+    let asks = || -> Result<bool> {
+        let findings: Vec<Value> =
+            serde_json::from_str(&ws.check("roost doctor --json || true")?).expect("a list");
+        let finding = findings.into_iter().find(|finding| finding["check"] == "local builds");
+        Ok(finding.is_some_and(|it| it["found"].to_string().contains("Nix asks roost")))
+    };
+    assert_eq!(build("with")?, "built\n");
+    assert!(asks()?);
+    // The package is removed, and its link stays.
+    ws.check("rm /usr/share/roost/nix-daemon.conf; systemctl daemon-reload; systemctl restart nix-daemon")?;
+    assert_eq!(build("without")?, "built\n");
+    assert!(!asks()?);
+    assert_eq!(ws.check("systemctl --failed --no-legend --plain")?, "");
+    Ok(())
+}

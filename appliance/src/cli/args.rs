@@ -1,6 +1,6 @@
 //! What can be typed after `roost`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -171,6 +171,14 @@ Run it as root: some facts are root's alone, and checks that lack them are skipp
         /// Which line of the machines file is meant.
         #[arg(long)]
         selector: String,
+    },
+
+    /// Stand before the stock build hook (started by Nix).
+    #[command(hide = true)]
+    Hook {
+        /// The stock hook's command, if it is not the one of the Nix that runs, and the verbosity.
+        #[arg(value_name = "WORD", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
     },
 }
 
@@ -437,8 +445,15 @@ mod tests {
     fn every_visible_command_says_what_it_does() {
         for command in Cli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
-            let hidden =
-                ["first-boot", "apply-update", "settle-update", "pages", "serve", "connect"];
+            let hidden = [
+                "first-boot",
+                "apply-update",
+                "settle-update",
+                "pages",
+                "serve",
+                "connect",
+                "hook",
+            ];
             let hidden = hidden.contains(&command.get_name());
             assert_eq!(command.is_hide_set(), hidden, "{}", command.get_name());
         }

@@ -1,11 +1,20 @@
-//! The two commands that programs start, told apart before anything else is set up.
+//! The commands that programs start, told apart before anything else is set up.
 //!
-//! One of them runs for every build that waits, so they must cost next to nothing: no argument
+//! Two of them run for every build that waits, so they must cost next to nothing: no argument
 //! parser, no runtime, no logging.
 
-use std::{env, ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, process::ExitCode};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process::ExitCode,
+};
 
-use crate::{names, trust, wire::handover};
+use crate::{
+    names, trust,
+    wire::{handover, hook},
+};
 
 /// A command of which many run at once, and nothing else of the program should.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +25,11 @@ pub enum Early {
     Connect {
         /// Which line: the name of the link in [`names::CONNECT_DIR`].
         selector: String,
+    },
+    /// Started by Nix on a workstation, as its build hook.
+    Hook {
+        /// The stock hook's command, if it is not the one of the Nix that runs, and the verbosity.
+        words: Vec<OsString>,
     },
 }
 
@@ -32,6 +46,10 @@ impl Early {
             return Some(Self::Connect { selector: text(program.file_name()?)? });
         }
         match words[1..] {
+            [command, ..] if command == "hook" => {
+                let words = args[2..].iter().map(|word| word.as_ref().to_owned()).collect();
+                Some(Self::Hook { words })
+            }
             [command] if command == "serve" => Some(Self::Serve),
             [command, option, selector] if command == "connect" && option == "--selector" => {
                 Some(Self::Connect { selector: text(selector)? })
@@ -40,13 +58,16 @@ impl Early {
         }
     }
 
-    /// Hands the standard streams to the daemon and waits; gives the exit code the daemon said, or 1
-    /// with the reason on standard error.
+    /// Hands the standard streams to the daemon and waits, or stands before the stock build hook; gives
+    /// the exit code that it is told, or 1 with the reason on standard error.
     #[must_use]
     pub fn run(&self) -> ExitCode {
         let socket = Path::new(names::SOCKET);
         let done = match self {
-            Self::Connect { selector } => handover::connect(socket, selector),
+            Self::Connect { selector } => {
+                handover::connect(socket, selector).map_err(|error| error.to_string())
+            }
+            Self::Hook { words } => hook::run(socket, words).map_err(|error| error.to_string()),
             Self::Serve => {
                 // Both are set by sshd (ssh(1), ENVIRONMENT); the connection starts with the
                 // client's address.
@@ -55,13 +76,14 @@ impl Early {
                 let peer = connection.split(' ').next().unwrap_or_default();
                 let command = variable("SSH_ORIGINAL_COMMAND");
                 handover::serve(socket, command.as_deref(), peer, login_key())
+                    .map_err(|error| error.to_string())
             }
         };
         done.map_or_else(
             |error| {
                 let text = format!("roost: {error}");
                 match self {
-                    Self::Connect { .. } => handover::tell_hook(&text),
+                    Self::Connect { .. } | Self::Hook { .. } => handover::tell_hook(&text),
                     Self::Serve => eprintln!("{text}"),
                 }
                 ExitCode::FAILURE
@@ -108,6 +130,15 @@ mod tests {
     fn plumbing_is_known_by_its_exact_form() {
         assert_eq!(of("roost serve"), Some(Early::Serve));
         assert_eq!(of("/usr/bin/roost connect --selector riscv64"), connect("riscv64"));
+        let hook = |line: &str| {
+            let words = line.split_whitespace().map(OsString::from).collect();
+            Some(Early::Hook { words })
+        };
+        assert_eq!(of("roost hook 3"), hook("3"));
+        assert_eq!(
+            of("roost hook /opt/nix __build-remote -v 3"),
+            hook("/opt/nix __build-remote -v 3")
+        );
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Serve => return Ok(Early::Serve.run()),
         Command::Connect { selector } => return Ok(Early::Connect { selector }.run()),
+        Command::Hook { words } => return Ok(Early::Hook { words }.run()),
         Command::Daemon { config } => run_daemon::run(&config)?,
         Command::CheckConfig { file, output } => check_config::run(file.as_deref(), output, out)?,
         Command::Machines(args) if args.direct => {

@@ -149,6 +149,9 @@ pub struct Workstation {
     /// Lets a board fetch inputs from its own substituters before they are sent to it. Off by
     /// default: on a local network the workstation's copy is nearer than any cache.
     pub substitute_on_boards: bool,
+    /// Has the local Nix build by itself what is for its own system, when no board could begin it. Takes
+    /// Nix's build hook to be `roost hook`; without it Nix gives to boards what it can.
+    pub build_here: bool,
     /// Emulates on this machine, in a second store below the state folder, what binfmt_misc has an
     /// interpreter for: one more executor, under the rules of `[placement]`. Its inputs are copied,
     /// so a closure that is built against takes its size on the disk once more.
@@ -167,6 +170,7 @@ impl Default for Workstation {
         Self {
             enable: true,
             substitute_on_boards: false,
+            build_here: true,
             emulate_here: false,
             away_timeout_s: 300,
             max_jobs_per_line: None,

@@ -35,6 +35,7 @@ fn every_key_is_read() {
         [workstation]
         enable = false
         substitute_on_boards = true
+        build_here = false
         emulate_here = true
         away_timeout_s = 30
         max_jobs_per_line = 200

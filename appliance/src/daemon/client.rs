@@ -1,16 +1,19 @@
-//! Who is behind a build hook: the user and process that asked Nix for the build. For fairness and
-//! display, never for access control.
+//! Who is behind a build hook: the user and process that asked Nix for the build, and the Nix that builds
+//! it. For fairness, placement and display, never for access control.
 
-use std::fs;
+use std::{fs, path::Path};
 
-use crate::{graph::Worker, model::Client};
+use crate::{
+    graph::Worker,
+    model::{Asker, Client},
+};
 
 /// roost's parent is Nix's build hook, whose parent is nix-daemon's process for one client.
 const GENERATIONS: usize = 6;
 
 /// Who has a build hook come.
 #[derive(Clone, Debug)]
-pub(super) struct Asker {
+pub(super) struct Behind {
     /// For people.
     pub(super) client: Client,
     /// The process that started the hook, and that has the client's temporary roots.
@@ -19,8 +22,8 @@ pub(super) struct Asker {
 
 /// Who is behind the `roost connect` with this process id.
 #[must_use]
-pub(super) fn behind(pid: i32) -> Asker {
-    Asker { client: of(pid), worker: worker(pid) }
+pub(super) fn behind(pid: i32) -> Behind {
+    Behind { client: of(pid), worker: worker(pid) }
 }
 
 /// The parent of the build hook above `pid`: nix-daemon's process for one client, or a Nix without a
@@ -37,9 +40,12 @@ fn worker(pid: i32) -> Option<Worker> {
     None
 }
 
+/// The name of a hook's process.
+const HOOK: &str = "roost";
+
 /// The client of the `roost connect` with this process id: nix-daemon names its client's process id
 /// in its own first argument; without a daemon the hook's own user is the client.
-fn of(pid: i32) -> Client {
+pub(super) fn of(pid: i32) -> Client {
     let mut here = pid;
     for _ in 0..GENERATIONS {
         let Some(process) = Process::read(here) else { break };
@@ -54,6 +60,27 @@ fn of(pid: i32) -> Client {
         here = process.parent;
     }
     Client { label: format!("local (pid {pid})") }
+}
+
+/// The Nix whose build hook has this process id. By its own account it has so many slots, and is `willing`
+/// to build by itself.
+#[must_use]
+pub(super) fn asker(hook: i32, willing: bool, slots: u32) -> Asker {
+    let pid = Process::read(hook).map_or(0, |hook| hook.parent);
+    Asker { pid, willing, slots, running: builds_of(Path::new("/proc"), pid) }
+}
+
+/// The builds that are children of this process of Nix. They are started by the thread that it began with
+/// (proc(5); not every kernel tells).
+fn builds_of(proc: &Path, pid: i32) -> u32 {
+    let children = fs::read_to_string(proc.join(format!("{pid}/task/{pid}/children")));
+    let children = children.unwrap_or_default();
+    // Its other children are hooks.
+    let is_build = |child: &&str| {
+        let name = fs::read_to_string(proc.join(child).join("comm"));
+        name.is_ok_and(|name| name.trim_end() != HOOK)
+    };
+    u32::try_from(children.split_whitespace().filter(is_build).count()).unwrap_or(u32::MAX)
 }
 
 struct Process {
@@ -127,6 +154,30 @@ mod tests {
         assert!(!is_hook(b"nix\x00build\x00__build-remote\x00"));
         assert!(!is_hook(b"__build-remote\x00"));
         assert!(!is_hook(b""));
+    }
+
+    #[test]
+    fn builds_are_the_children_of_nix_but_its_hooks() {
+        let proc = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = proc.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("7/task/7/children", "11 12 13 14 ");
+        for (pid, name) in [(11, "roost"), (12, "sh"), (13, "bash")] {
+            write(&format!("{pid}/comm"), &format!("{name}\n"));
+        }
+        assert_eq!(builds_of(proc.path(), 7), 2, "14 has ended meanwhile");
+        assert_eq!(builds_of(proc.path(), 8), 0);
+    }
+
+    #[test]
+    fn an_asker_is_the_parent_of_its_hook() {
+        // This process plays the hook.
+        let asker = asker(i32::try_from(std::process::id()).unwrap(), true, 3);
+        assert_eq!(asker.pid, i32::try_from(std::os::unix::process::parent_id()).unwrap());
+        assert!(asker.willing && asker.slots == 3, "{asker:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
     model::NodeView,
     names,
     observe::{self, Machine, ObserveError, nix::NixConfig},
+    place::local::LocalFacts,
 };
 
 /// Features that an emulated build can have, if the local Nix knows them.
@@ -99,6 +100,22 @@ impl Facts {
             };
         }
         view
+    }
+
+    /// The local Nix as a builder of what its own clients want. None on a node that is no workstation, or
+    /// has no Nix.
+    pub(super) fn local(&self, config: &Config) -> Option<LocalFacts> {
+        let nix = self.nix.as_ref().filter(|_| config.workstation.enable)?;
+        let forbidden = (!config.workstation.build_here)
+            .then(|| "workstation.build_here is off on this machine".to_owned());
+        Some(LocalFacts {
+            id: self.id.clone(),
+            // Told by those who know other nodes, too.
+            speed: 1.0,
+            systems: Runs::sort(nix, &self.machine).native,
+            features: self.features().into_iter().collect(),
+            forbidden,
+        })
     }
 
     /// This node's emulation as a node of its own, which builds in a second store: none if nothing is
@@ -321,6 +338,18 @@ mod tests {
         let view = facts.view(&config("systems = ['riscv64-linux', 'aarch64-linux']"));
         assert_eq!(view.systems, ["aarch64-linux"]);
         assert_eq!(view.emulated, ["riscv64-linux"]);
+    }
+
+    #[test]
+    fn the_local_nix_builds_what_is_native_unless_it_is_told_not_to() {
+        let facts = facts(ARM, &["riscv64-linux"], "aarch64-linux", &["riscv64-linux"]);
+        let local = |text: &str| facts.local(&Config::parse(text, Path::new("test")).unwrap());
+        let able = local("").unwrap();
+        assert_eq!(able.systems, ["aarch64-linux"]);
+        assert_eq!(able.features, words(&["benchmark", "gccarch-armv8-a"]));
+        assert_eq!(able.forbidden, None);
+        assert!(local("[workstation]\nbuild_here = false").unwrap().forbidden.is_some());
+        assert_eq!(local("[workstation]\nenable = false"), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     fleet::{Board, Fleet},
     learn::{Source, Table},
     model::JobKey,
-    place::NodeFacts,
+    place::{NodeFacts, local::LocalFacts},
     queue::roots::Roots,
 };
 
@@ -30,6 +30,8 @@ pub(super) struct AllNodes {
     pub(super) speed: f64,
     pub(super) here: Option<Arc<Here>>,
     pub(super) fleet: Option<Fleet>,
+    /// The local Nix, as a builder of what its own clients want.
+    pub(super) local: Option<LocalFacts>,
     /// The second store.
     pub(super) emulation: Option<Arc<Second>>,
     /// The local nix-daemon, where inputs are shipped from.
@@ -62,6 +64,10 @@ impl Nodes for AllNodes {
         if let Some(board) = self.fleet.as_ref().and_then(|fleet| fleet.board(node)) {
             board.forget(key.over_there().id().to_string());
         }
+    }
+
+    fn local(&self) -> Option<LocalFacts> {
+        self.local.clone()
     }
 
     fn is_here(&self, node: &str) -> bool {

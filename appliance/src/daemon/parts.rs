@@ -97,6 +97,7 @@ impl Parts {
             speed: view.speed,
             here: here.clone(),
             fleet: fleet.clone(),
+            local: facts.local(&config),
             emulation: emulation.clone(),
             socket: socket.clone(),
             substitute: config.workstation.substitute_on_boards,

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{io::BufReader, sync::watch};
+use tokio::{
+    io::{AsyncWriteExt as _, BufReader},
+    sync::watch,
+};
 use tracing::info;
 
 use super::{
@@ -14,7 +17,7 @@ use crate::{
     execute::{Link, Queries},
     fleet::{Deliveries, Fleet, Missing, Whereabouts, connect::Session},
     graph::Keeper,
-    model::{JobId, NodeView},
+    model::{Inquiry, JobId, NodeView},
     trust::parse_fingerprint,
     wire::{
         command::Command,
@@ -75,7 +78,9 @@ impl Visits {
     pub(super) async fn attend(self, visit: Visit) {
         let key = match &visit.request {
             Request::Serve { key: Some(key), .. } => parse_fingerprint(key),
-            Request::Serve { key: None, .. } | Request::Connect { .. } => None,
+            Request::Serve { key: None, .. } | Request::Connect { .. } | Request::Advise { .. } => {
+                None
+            }
         };
         let belonging = self.belonging.clone();
         // sshd lets in nobody but the fleet, and only its nodes ask for this.
@@ -91,6 +96,16 @@ impl Visits {
     async fn serve(self, visit: Visit) {
         match &visit.request {
             Request::Connect { .. } => self.connect(visit).await,
+            Request::Advise { willing, slots, drv_path, system, features } => {
+                let inquiry = Inquiry {
+                    asker: client::asker(visit.caller.pid, *willing, *slots),
+                    drv_path: drv_path.clone(),
+                    system: system.clone(),
+                    features: features.clone(),
+                    client: client::of(visit.caller.pid),
+                };
+                self.advise(&inquiry, visit).await;
+            }
             Request::Serve { command: Command::PeerControl, .. } => self.control(visit).await,
             Request::Serve { command: Command::PeerTrust, .. } => self.trust(visit).await,
             Request::Serve { .. } => {
@@ -100,7 +115,7 @@ impl Visits {
         }
     }
 
-    /// A build hook of the local Nix.
+    /// A stock build hook of the local Nix.
     async fn connect(self, visit: Visit) {
         let Visit { caller, input, output, mut lifeline, mut notes, .. } = visit;
         let asker = client::behind(caller.pid);
@@ -127,6 +142,15 @@ impl Visits {
                 notes.end(1).await;
             }
         }
+    }
+
+    /// The local Nix, which asks whether it should build something by itself.
+    async fn advise(self, inquiry: &Inquiry, visit: Visit) {
+        let Visit { mut output, notes, .. } = visit;
+        let advice = self.dispatcher.advise(inquiry);
+        // Who does not wait for it does as without us.
+        drop(output.write_all(advice.word().as_bytes()).await);
+        notes.end(0).await;
     }
 
     /// Another node that has something to tell of trust.

@@ -158,6 +158,7 @@ impl Dispatcher {
         let ticket = {
             let mut state = self.state();
             let turn = state.turn();
+            state.advised.arrived(&job.key.drv_path);
             let mut live = Live::new(job, turn, log);
             let few = state.open_jobs() < PAYLOADS_AT_HAND;
             live.payload = few.then_some(submission.payload);

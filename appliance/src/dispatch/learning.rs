@@ -8,8 +8,7 @@ use tracing::warn;
 use super::{Dispatcher, live::Live, now_s, run::millis};
 use crate::{
     learn::{Changes, Ending, Entry, Estimates, Outcome, Package, Table},
-    model::{How, Job, JobId},
-    place::{NodeFacts, Times},
+    model::{Job, JobId},
 };
 
 /// What is known of earlier builds.
@@ -103,17 +102,5 @@ fn ending(live: &Live, result: &BuildResult) -> Option<Ending> {
         | BuildStatus::MiscFailure
         | BuildStatus::DependencyFailed
         | BuildStatus::NoSubstituters => None,
-    }
-}
-
-/// How long builds of a job's package take, natively and on those of the nodes that emulate.
-pub(super) fn times(estimates: &Estimates, job: &Job, facts: &[NodeFacts]) -> Times {
-    let package = |how| Package::of(&job.name, &job.system, how);
-    let emulating = facts.iter().filter(|node| node.emulated.contains(&job.system));
-    Times {
-        native: estimates.work(&package(How::Native)).map(|work| work.typical),
-        emulated: emulating
-            .filter_map(|node| estimates.seconds(&package(How::Emulated), &node.id))
-            .min(),
     }
 }

@@ -7,6 +7,7 @@
 //! one task feeds each attached client.
 
 mod accept;
+mod advise;
 mod control;
 mod feed;
 mod learning;
@@ -32,13 +33,14 @@ use crate::{
     execute::Execute,
     learn::{Source, Table},
     model::{Ahead, Change, JobId, JobKey, JobState},
-    place::{NodeFacts, Policy},
+    place::{NodeFacts, Policy, local::LocalFacts},
     queue::{
         Queue, Recovery,
         logs::{Logs, Start},
         roots::{Roots, RootsError},
     },
 };
+use advise::Memory;
 pub use control::FindError;
 use learning::Learning;
 use live::Live;
@@ -52,6 +54,8 @@ pub trait Nodes: Send + Sync {
     /// Tells a node that a job is not wanted there any more, now or when it can be reached again. Of
     /// what this node runs itself, the end of the run says so.
     fn forget(&self, node: &str, key: &JobKey);
+    /// The local Nix as a builder of what its own clients want; none if it takes no part.
+    fn local(&self) -> Option<LocalFacts>;
     /// Whether it is this node itself, or a part of it.
     fn is_here(&self, node: &str) -> bool;
     /// The name people know a node by, whether it is there now or not.
@@ -145,6 +149,8 @@ struct State {
     /// Jobs on their way into the queue, and those whose roots are being removed; the sender is
     /// dropped when that has ended.
     busy: HashMap<JobId, watch::Receiver<()>>,
+    /// What the local Nix was told a short time ago.
+    advised: Memory,
     /// Order of acceptance.
     next_turn: u64,
     stopping: bool,

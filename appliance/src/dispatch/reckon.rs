@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Paths, State, learning};
+use super::{Paths, State};
 use crate::{
     learn::{Estimates, Package},
-    model::{How, Job, JobState},
+    model::{How, Job, JobState, Size},
     place::{Given, NodeFacts, Times, left_s},
 };
 
@@ -75,9 +75,20 @@ impl Reckoner {
 
     /// How long builds like a job's take.
     pub(super) fn times(&self, job: &Job) -> Times {
-        let known = learning::times(&self.estimates, job, &self.emulating);
-        let package = Package::of(&job.name, &job.system, How::Native);
-        Times { native: self.estimates.likely(&package, job.size), ..known }
+        self.times_of(&job.name, &job.system, job.size)
+    }
+
+    /// How long builds of a derivation of this name take.
+    pub(super) fn times_of(&self, name: &str, system: &str, size: Size) -> Times {
+        let package = |how| Package::of(name, system, how);
+        let emulating =
+            self.emulating.iter().filter(|node| node.emulated.iter().any(|it| it == system));
+        Times {
+            native: self.estimates.likely(&package(How::Native), size),
+            emulated: emulating
+                .filter_map(|node| self.estimates.seconds(&package(How::Emulated), &node.id))
+                .min(),
+        }
     }
 
     /// The path that begins with a job, as [`crate::place::JobFacts::path_s`].

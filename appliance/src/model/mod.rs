@@ -2,6 +2,7 @@
 //!
 //! Data only: nothing here does I/O or reads a clock.
 
+mod advice;
 mod ahead;
 mod builds;
 mod course;
@@ -10,6 +11,7 @@ mod update;
 mod view;
 mod words;
 
+pub use advice::{Advice, Asker, Inquiry};
 pub use ahead::Ahead;
 pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
 pub use course::Course;

@@ -2,6 +2,7 @@
 
 pub mod admission;
 mod forecast;
+pub mod local;
 mod moves;
 mod order;
 mod plan;
@@ -213,9 +214,14 @@ impl NodeFacts {
         Duration::try_from_secs_f64(work.as_secs_f64() / self.speed).unwrap_or(Duration::MAX)
     }
 
+    /// Jobs that are known to be there.
+    fn taken(&self) -> u32 {
+        self.busy.max(self.assigned)
+    }
+
     /// Whether a slot is free now.
     fn has_free(&self) -> bool {
-        self.busy.max(self.assigned) < self.slots
+        self.taken() < self.slots
     }
 }
 

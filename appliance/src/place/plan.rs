@@ -38,6 +38,10 @@ pub struct Alternative {
     pub start_s: f64,
     /// In how many seconds it is expected to end there, if something is known of such builds.
     pub finish_s: Option<f64>,
+    /// Whether it would be sent there now.
+    pub begins: bool,
+    /// The node's speed.
+    pub speed: f64,
 }
 
 /// The nodes that could have a job, as far as system and features go, by their places.
@@ -138,8 +142,10 @@ impl<'n, 'j> Plan<'n, 'j> {
         let shown = choices.into_iter().map(|choice| Alternative {
             node: self.nodes[choice.node].name.clone(),
             how: choice.how,
-            start_s: choice.start_s,
+            start_s: if self.slots[choice.node].has_free() { 0.0 } else { choice.start_s },
             finish_s: choice.finish_s,
+            begins: self.begins(choice),
+            speed: self.nodes[choice.node].speed,
         });
         shown.collect()
     }

@@ -6,6 +6,7 @@ mod events;
 use std::{
     fs::{self, File},
     io,
+    os::fd::{FromRawFd as _, OwnedFd, RawFd},
 };
 
 use board_support::cpu::hwprobe::Pair;
@@ -33,6 +34,16 @@ pub(crate) fn give_back_unwritten() {
             return;
         }
     }
+}
+
+/// The file descriptor of this number that the program was started with, if there is one. To be called
+/// once for a number, and before the program has opened anything.
+pub(crate) fn inherited(number: RawFd) -> Option<OwnedFd> {
+    fs::symlink_metadata(format!("/proc/self/fd/{number}")).ok()?;
+    // SAFETY: it is open, as the kernel has just told. Whoever started the program has opened it, for it
+    // was called before the program opens anything, so nothing else in the program owns it.
+    #[expect(unsafe_code, reason = "a number is no proof of ownership; see above")]
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Has the kernel read the partition table of a block device anew (BLKRRPART of `linux/fs.h`).

@@ -94,7 +94,7 @@ impl Access {
         match request {
             _ if uid == 0 => true,
             Request::Serve { .. } => self.serve_uid == Some(uid),
-            Request::Connect { .. } => false,
+            Request::Connect { .. } | Request::Advise { .. } => false,
         }
     }
 }
@@ -173,7 +173,7 @@ enum Turned {
     )]
     Malformed(String),
     #[error(
-        "user {uid} may not ask the roost daemon for this; connect is for root, serve for root and user roost"
+        "user {uid} may not ask the roost daemon for this; connect and advise are for root, serve for root and user roost"
     )]
     Forbidden { uid: u32 },
     #[error(transparent)]

@@ -150,23 +150,23 @@ fn hand_over(
     stderr: &mut impl Write,
 ) -> Result<u8, HandoverError> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
-    let stream = open(socket)
+    let stream = open(socket, CONNECT_TIMEOUT)
         .map_err(|source| HandoverError::NotRunning { socket: socket.to_owned(), source })?;
     send(&stream, socket, request, [stdin.as_fd(), stdout.as_fd()])?;
     wait(|| thrift::wait_readable(&stream), &stream, stderr)
 }
 
 /// Connects, in bounded time.
-fn open(path: &Path) -> io::Result<UnixStream> {
+pub(super) fn open(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // For a Unix socket this bounds connecting, too (unix(7): a full backlog blocks).
-    set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_TIMEOUT))?;
+    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
     connect_socket(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(UnixStream::from(socket))
 }
 
 /// Sends the hello; the streams travel with its first byte.
-fn send(
+pub(super) fn send(
     stream: &UnixStream,
     socket: &Path,
     request: Request,

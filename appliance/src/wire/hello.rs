@@ -5,6 +5,8 @@
 //! output. The daemon sends frames that begin with a tag: [`TEXT`] for the client's standard error,
 //! and at the end [`END`] with the exit code.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::command::Command;
@@ -54,6 +56,20 @@ pub enum Request {
         /// Which line.
         selector: String,
     },
+    /// Started by the local Nix, as its build hook: whether it should build this by itself. The answer
+    /// is one word on the standard output ([`crate::model::Advice::word`]).
+    Advise {
+        /// Whether it has a slot free.
+        willing: bool,
+        /// Builds that it runs at once by itself.
+        slots: u32,
+        /// The derivation, as an absolute path.
+        drv_path: String,
+        /// Its system.
+        system: String,
+        /// The features that it requires.
+        features: BTreeSet<String>,
+    },
 }
 
 /// A frame around `tag` and `payload`, which is cut at [`FRAME_MAX`].
@@ -74,9 +90,23 @@ mod tests {
     #[test]
     fn a_hello_is_flat_json_with_version_and_kind() {
         let connect = Request::Connect { selector: "aarch64-linux".to_owned() };
+        let advise = Request::Advise {
+            willing: true,
+            slots: 8,
+            drv_path: "/nix/store/a.drv".to_owned(),
+            system: "aarch64-linux".to_owned(),
+            features: BTreeSet::from(["kvm".to_owned()]),
+        };
         let serve = Request::Serve { command: Command::Worker, peer: "::1".to_owned(), key: None };
         for (request, text) in [
             (connect, r#"{"version":1,"kind":"connect","selector":"aarch64-linux"}"#),
+            (
+                advise,
+                concat!(
+                    r#"{"version":1,"kind":"advise","willing":true,"slots":8,"#,
+                    r#""drv_path":"/nix/store/a.drv","system":"aarch64-linux","features":["kvm"]}"#
+                ),
+            ),
             (serve, r#"{"version":1,"kind":"serve","command":"nix-daemon --stdio","peer":"::1"}"#),
         ] {
             let hello = Hello { version: VERSION, request };

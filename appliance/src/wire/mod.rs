@@ -2,13 +2,15 @@
 //!
 //! A client of Nix reaches the daemon in two steps. A small program that sshd or Nix started
 //! ([`handover`]) hands its standard streams through the [`door`] and waits; the daemon then speaks
-//! Nix's protocol on those streams itself ([`session`]).
+//! Nix's protocol on those streams itself ([`session`]). The local Nix's build hook ([`hook`]) asks at the same
+//! door.
 
 pub mod command;
 pub mod control;
 pub mod door;
 pub mod handover;
 mod hello;
+pub mod hook;
 mod jobs;
 pub mod local_nix;
 mod plan;

@@ -19,16 +19,27 @@ const SHORT_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Waits until there is something to be read, or nobody is left to write. Should that take more
 /// than a moment, this process gets small meanwhile. Errors are left for the read to find.
 pub(super) fn wait_readable(stream: &impl AsFd) {
-    wait(stream, &SHORT_WAIT);
+    wait(&mut [PollFd::new(stream, PollFlags::IN)], &SHORT_WAIT);
 }
 
-fn wait(stream: &impl AsFd, short: &Timespec) {
-    let mut fds = [PollFd::new(stream, PollFlags::IN)];
-    if poll(&mut fds, Some(short)) != Ok(0) {
+/// Waits, in the same way, for `stream` or `other`, if there is one. Whether `other` is readable.
+pub(super) fn wait_either(stream: &impl AsFd, other: Option<&impl AsFd>) -> bool {
+    let Some(other) = other else {
+        wait_readable(stream);
+        return false;
+    };
+    let mut fds =
+        [stream.as_fd(), other.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    wait(&mut fds, &SHORT_WAIT);
+    !fds[1].revents().is_empty()
+}
+
+fn wait(fds: &mut [PollFd<'_>], short: &Timespec) {
+    if poll(fds, Some(short)) != Ok(0) {
         return;
     }
     sys::give_back_unwritten();
-    while poll(&mut fds, None) == Err(Errno::INTR) {}
+    while poll(fds, None) == Err(Errno::INTR) {}
 }
 
 #[cfg(test)]
@@ -46,10 +57,10 @@ mod tests {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let (here, mut there) = UnixStream::pair().unwrap();
         let writer = thread::spawn(move || there.write_all(b"x"));
-        wait(&here, &AT_ONCE);
+        wait(&mut [PollFd::new(&here, PollFlags::IN)], &AT_ONCE);
         writer.join().unwrap().unwrap();
         assert_eq!((&here).read(&mut [0]).unwrap(), 1);
-        wait(&here, &AT_ONCE);
+        wait(&mut [PollFd::new(&here, PollFlags::IN)], &AT_ONCE);
         assert_eq!((&here).read(&mut [0]).unwrap(), 0);
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Facts {
     pub nix_settings: Seen<BTreeMap<String, String>>,
     /// Whether bash is on nix-daemon's PATH.
     pub nix_has_bash: Seen<bool>,
+    /// Whether nix-daemon was started with our build hook in its environment.
+    pub nix_asks: Seen<bool>,
     /// What sshd does with our user: its effective settings, by name in lower case.
     pub sshd: Seen<BTreeMap<String, String>>,
     /// Whether our user can log in at all.

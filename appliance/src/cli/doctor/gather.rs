@@ -14,6 +14,7 @@ use tokio::{process::Command, time::timeout};
 use super::{
     super::now_s,
     facts::{Facts, NixDaemon, SecondWay, Seen, User},
+    local_builds::is_ours,
 };
 use crate::{
     bus::{Client, ClientError, SystemBus},
@@ -57,7 +58,8 @@ pub(in crate::cli) async fn gather(config: &Path) -> Facts {
         clock_mhz: vitals::clock_mhz(root),
         nix,
         nix_settings: nix_settings().await,
-        nix_has_bash: nix_has_bash(Path::new("/proc")),
+        nix_has_bash: every_nix(Path::new("/proc"), has_bash),
+        nix_asks: every_nix(Path::new("/proc"), asks_roost),
         sshd: sshd().await,
         user: user().await,
     }
@@ -215,18 +217,18 @@ fn parse_user(passwd: &str, shadow: &str) -> User {
     User { shell: shell != "nologin" && shell != "false", locked: password.starts_with('!') }
 }
 
-/// Whether every running nix-daemon finds bash, by the environment it was started with (proc(5)).
-fn nix_has_bash(proc: &Path) -> Seen<bool> {
-    let cannot = |error| format!("cannot look at nix-daemon's PATH: {error}");
+/// Whether something holds of the environment that every running nix-daemon was started with (proc(5)).
+fn every_nix(proc: &Path, holds: fn(&[u8]) -> bool) -> Seen<bool> {
+    let cannot = |error| format!("cannot look at nix-daemon's environment: {error}");
     let processes = fs::read_dir(proc).map_err(cannot)?;
-    let mut seen = Err("nix-daemon does not run now, so its PATH is unknown".to_owned());
+    let mut seen = Err("nix-daemon does not run now, so its environment is unknown".to_owned());
     for process in processes.filter_map(Result::ok).map(|entry| entry.path()) {
         let is_nix = fs::read(process.join("comm")).is_ok_and(|name| name == b"nix-daemon\n");
         if !is_nix {
             continue;
         }
         match fs::read(process.join("environ")) {
-            Ok(environment) => seen = Ok(has_bash(&environment) && seen.unwrap_or(true)),
+            Ok(environment) => seen = Ok(holds(&environment) && seen.unwrap_or(true)),
             // It has ended meanwhile.
             Err(error) if error.raw_os_error() == Some(ESRCH) => {}
             Err(error) => return Err(cannot(error)),
@@ -235,8 +237,20 @@ fn nix_has_bash(proc: &Path) -> Seen<bool> {
     seen
 }
 
+/// A variable of an environment, with its `=`.
+fn variable<'a>(environment: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name))
+}
+
+/// Whether the last `build-hook` among the settings of `NIX_CONFIG` is ours.
+fn asks_roost(environment: &[u8]) -> bool {
+    let settings = variable(environment, b"NIX_CONFIG=").unwrap_or_default();
+    let settings = pairs(&String::from_utf8_lossy(settings), "=");
+    settings.get("build-hook").is_some_and(|hook| is_ours(hook))
+}
+
 fn has_bash(environment: &[u8]) -> bool {
-    let path = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"PATH="));
+    let path = variable(environment, b"PATH=");
     // What execvp searches without PATH.
     let path = path.unwrap_or(b"/bin:/usr/bin");
     env::split_paths(&*String::from_utf8_lossy(path)).any(|dir| dir.join("bash").is_file())
@@ -289,11 +303,21 @@ mod tests {
             fs::write(process.join("environ"), format!("A=b\0PATH={}\0", path.display())).unwrap();
         };
         process("1", "systemd", Path::new("/nonexistent"));
-        assert!(nix_has_bash(dir.path()).is_err());
+        assert!(every_nix(dir.path(), has_bash).is_err());
         process("2", "nix-daemon", &bin);
-        assert_eq!(nix_has_bash(dir.path()), Ok(true));
+        assert_eq!(every_nix(dir.path(), has_bash), Ok(true));
         process("3", "nix-daemon", Path::new("/nonexistent"));
-        assert_eq!(nix_has_bash(dir.path()), Ok(false));
+        assert_eq!(every_nix(dir.path(), has_bash), Ok(false));
+    }
+
+    #[test]
+    fn our_hook_is_found_among_nix_daemons_settings() {
+        let asks = |config: &str| asks_roost(format!("A=b\0NIX_CONFIG={config}\0").as_bytes());
+        assert!(asks("build-hook = /usr/bin/roost hook"));
+        assert!(asks("cores = 2\nbuild-hook=/usr/bin/roost hook\n"));
+        assert!(!asks("build-hook = /usr/bin/roost hook\nbuild-hook = nix __build-remote"));
+        assert!(!asks(""));
+        assert!(!asks_roost(b"PATH=/bin\0"));
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use super::{
     Facts, Finding, Verdict,
     facts::{NixDaemon, Seen},
     hardware::hardware,
+    local_builds::local_builds,
     second_store::second_store,
 };
 use crate::{config::Config, discover::AnnounceState, names, observe::nix::IMPLIED};
@@ -29,7 +30,7 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
         findings.extend([sshd(facts), update(facts)]);
     }
     if config.workstation.enable {
-        findings.extend([builders(facts), bash(facts)]);
+        findings.extend([builders(facts), bash(facts), local_builds(facts, &config)]);
     }
     findings.extend(hardware(facts, &config));
     findings.extend(facts.second_nix.as_ref().map(|way| second_store(facts, way)));

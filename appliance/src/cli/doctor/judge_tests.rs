@@ -65,6 +65,7 @@ pub(super) fn healthy() -> Facts {
             ("system", "x86_64-linux"),
         ])),
         nix_has_bash: Ok(true),
+        nix_asks: Ok(true),
         sshd: Ok(settings(&[
             ("authorizedkeysfile", "none"),
             ("trustedusercakeys", names::AUTHORITIES_FILE),
@@ -112,7 +113,7 @@ fn nothing_is_wrong_with_a_healthy_machine() {
     let findings = judge(&healthy());
     let wrong: Vec<_> = findings.iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(findings.len(), 18);
+    assert_eq!(findings.len(), 19);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod hardware_tests;
 mod judge;
 #[cfg(test)]
 mod judge_tests;
+mod local_builds;
 mod second_store;
 
 use std::{io::Write, process::ExitCode};

@@ -1,5 +1,6 @@
 //! The dispatcher as its clients and its executors see it.
 
+mod advising;
 mod courses;
 mod ends;
 mod lasting;

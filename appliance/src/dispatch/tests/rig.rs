@@ -30,7 +30,7 @@ use crate::{
         Builds as _, Client, How, JobEvent, JobId, JobKey, JobView, Mode, Payload, Refusal, Site,
         Submission, Ticket,
     },
-    place::{Health, NodeFacts, Policy},
+    place::{Health, NodeFacts, Policy, local::LocalFacts},
     queue::{
         Limits, Queue,
         logs::{LogLimits, Logs},
@@ -42,6 +42,8 @@ use crate::{
 /// others may be using.
 const DEADLINE: Duration = Duration::from_secs(120);
 pub(super) const NEVER: Duration = Duration::from_secs(24 * 3600);
+/// What all nodes build for.
+pub(super) const SYSTEM: &str = "riscv64-linux";
 /// All logs of a rig together.
 pub(super) const LOGS_BYTES: u64 = 64 << 10;
 pub(super) const SHORTLY: Duration = Duration::from_millis(50);
@@ -191,6 +193,17 @@ impl Nodes for Shared {
         self.0.hands.forgotten.lock().unwrap().push(key.id());
     }
 
+    fn local(&self) -> Option<LocalFacts> {
+        let systems = vec![SYSTEM.to_owned()];
+        Some(LocalFacts {
+            id: "own".to_owned(),
+            speed: 1.0,
+            systems,
+            features: BTreeSet::new(),
+            forbidden: None,
+        })
+    }
+
     fn is_here(&self, node: &str) -> bool {
         self.facts().iter().any(|facts| facts.here && facts.id == node)
     }
@@ -245,7 +258,7 @@ pub(super) fn node(id: &str) -> NodeFacts {
         id: id.to_owned(),
         name: id.to_owned(),
         here: true,
-        systems: vec!["riscv64-linux".to_owned()],
+        systems: vec![SYSTEM.to_owned()],
         emulated: Vec::new(),
         features: BTreeSet::new(),
         slots: 2,
