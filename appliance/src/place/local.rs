@@ -81,22 +81,17 @@ pub fn judge(
     if own.is_some_and(|own| own.health != Health::Ready) {
         return elsewhere("this machine begins no builds now");
     }
-    let taken = own.is_some_and(|own| !own.has_free());
-    let before = told.to_boards.saturating_add(waiting);
-    let Some(board) = best_board(inquiry, times, nodes, before) else {
-        // None of them begins anything now.
-        return match boards.iter().any(|node| node.health.is_alive()) {
-            _ if taken => elsewhere("this machine's slots are taken by jobs of others"),
-            true if !asker.willing && told.here >= WAITS_A_SECOND => {
-                elsewhere("too much waits here")
-            }
-            _ => here("no board begins it now"),
-        };
-    };
-    let free = board.start_s <= 0.0;
-    if taken {
+    if !boards.iter().any(|node| node.health.is_alive()) {
+        return here("no board is there");
+    }
+    if own.is_some_and(|own| !own.has_free()) {
         return elsewhere("this machine's slots are taken by jobs of others");
     }
+    let before = told.to_boards.saturating_add(waiting);
+    let Some(board) = best_board(inquiry, times, nodes, before) else {
+        return here("no board begins it now");
+    };
+    let free = board.start_s <= 0.0;
     let running = asker.running.saturating_add(told.to_begin);
     let idle = asker.willing && running < asker.slots;
     let done = times.native.map(|work| {

@@ -340,7 +340,7 @@ impl<'n, 'j> Plan<'n, 'j> {
 
     /// Whether a job would be sent now.
     fn begins(&self, choice: Choice) -> bool {
-        self.has_room(choice.node) && choice.start_s <= SOON_S
+        self.has_room(choice.node) && choice.start_s < SOON_S
     }
 
     pub(super) fn has_room(&self, node: usize) -> bool {

@@ -133,7 +133,7 @@ fn drained_and_absent_nodes_get_nothing() {
         chosen_node(place(
             "aarch64-linux",
             &[],
-            &[drained.clone(), away.clone(), node("c", "aarch64-linux", 1, 2)]
+            &[drained.clone(), away.clone(), node("c", "aarch64-linux", 1, 1)]
         )),
         "id-c"
     );
