@@ -74,6 +74,7 @@ impl Facts {
             mem_mib: machine.mem_mib,
             temperature_mc: observe::vitals::temperature_mc("/".as_ref()),
             nix_version: self.nix_version.clone(),
+            labels: config.node.labels.clone(),
             ..NodeView::default()
         };
         if board.enable {

@@ -27,12 +27,12 @@ use super::{
     updates::Updates,
 };
 use crate::{
-    config::{Config, Placement},
+    config::{Config, Placement, Rule},
     discover::Service,
     dispatch::{self, Dispatcher, Inputs, Patience, Policies},
     execute::{BuildSettings, LocalNix, Queries},
     fleet::{self, Fleet, Places},
-    model::{Emulation, NodeView},
+    model::{Demand, Emulation, NodeView},
     names,
     place::{Policy, admission},
     queue::{
@@ -115,6 +115,7 @@ impl Parts {
                 away: Duration::from_secs(config.workstation.away_timeout_s),
             },
             policy: policies(config.placement.clone()),
+            rules: rules(&config.rule),
         });
         let own = emulation.iter().map(|emulation| emulation.view.clone()).collect();
         let places = places(&config, view.mem_mib, own)?;
@@ -166,6 +167,7 @@ fn places(config: &Config, mem_mib: u64, own: Vec<NodeView>) -> Result<Places, D
     Ok(Places {
         machines: names::MACHINES_FILE.into(),
         connect_dir: names::CONNECT_DIR.into(),
+        only_dir: names::ONLY_DIR.into(),
         program: std::env::current_exe().map_err(system("find this program's own file"))?,
         mem_mib,
         own,
@@ -178,6 +180,16 @@ fn policies(placement: Placement) -> Policies {
     Box::new(move |system| Policy {
         emulation: placement.emulation(system),
         native_wait: placement.native_wait_s(system).map(Duration::from_secs),
+    })
+}
+
+/// What the rules that apply to a job ask for, all together.
+fn rules(rules: &[Rule]) -> dispatch::Rules {
+    let rules: Vec<_> =
+        rules.iter().zip(1..).map(|(rule, number)| (rule.clone(), rule.demand(number))).collect();
+    Box::new(move |job| {
+        let apply = rules.iter().filter(|it| it.0.applies(job.name, job.system, job.features));
+        apply.fold(Demand::default(), |all, (_, demand)| all.and(demand))
     })
 }
 

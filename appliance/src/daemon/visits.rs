@@ -1,7 +1,8 @@
 //! Receives who comes through the door, and sends each to the session that speaks its language.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
+use nix_compat::store_path::StorePath;
 use tokio::{io::BufReader, sync::watch};
 use tracing::info;
 
@@ -10,8 +11,8 @@ use crate::{
     dispatch::Dispatcher,
     enrol::answer,
     execute::{Link, Queries},
-    fleet::{Deliveries, Fleet, Missing, Whereabouts, connect::Session},
-    model::{JobId, NodeView},
+    fleet::{Deliveries, Fleet, Missing, Whereabouts, connect::Session, machines},
+    model::{Demand, JobId, NodeView, Origin, Want, Wish},
     trust::parse_fingerprint,
     wire::{
         command::Command,
@@ -27,6 +28,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Visits {
     dispatcher: Dispatcher,
+    fleet: Option<Fleet>,
     nix: LocalNix,
     queries: Queries,
     whereabouts: Arc<dyn Whereabouts>,
@@ -41,6 +43,7 @@ impl Visits {
     pub(super) fn new(parts: &Parts, control: &Control) -> Self {
         Self {
             dispatcher: parts.dispatcher.clone(),
+            fleet: parts.fleet.clone(),
             nix: LocalNix {
                 socket: parts.socket.clone(),
                 store_dir: PathBuf::from("/nix/store"),
@@ -85,7 +88,15 @@ impl Visits {
 
     async fn serve(self, visit: Visit) {
         match &visit.request {
-            Request::Connect { .. } => self.connect(visit).await,
+            Request::Connect { selector } => match self.only(selector) {
+                Ok(only) => self.connect(visit, only).await,
+                Err(why) => {
+                    let mut notes = visit.notes;
+                    info!("a build hook was sent away: {why}");
+                    notes.text(format!("roost: {why}\n")).await;
+                    notes.end(1).await;
+                }
+            },
             Request::Serve { command: Command::PeerControl, .. } => self.control(visit).await,
             Request::Serve { command: Command::PeerTrust, .. } => self.trust(visit).await,
             Request::Serve { .. } => {
@@ -95,9 +106,26 @@ impl Visits {
         }
     }
 
+    /// What a line of the machines file says of where jobs are to be built: one of a single board's.
+    fn only(&self, selector: &str) -> Result<Demand, String> {
+        let Some(stem) = machines::stem_of_only(selector) else { return Ok(Demand::default()) };
+        let members = self.fleet.iter().flat_map(Fleet::members).map(|board| board.node());
+        let board = members.into_iter().find(|board| machines::only(&board.id) == stem);
+        let board = board.ok_or_else(|| {
+            format!("the board of {selector} is no longer part of this fleet; see `roost status`")
+        })?;
+        let origin = Origin::Only(board.name);
+        Ok(Wish { origin, want: Want::Require, nodes: [board.id].into() }.into())
+    }
+
     /// A build hook of the local Nix.
-    async fn connect(self, visit: Visit) {
+    async fn connect(self, visit: Visit, only: Demand) {
         let Visit { caller, input, output, mut lifeline, mut notes, .. } = visit;
+        let demands = self.control.demands();
+        let demand = move |drv_path: &StorePath, system: &str, features: &BTreeSet<String>| {
+            let ancestry = || client::ancestry(caller.pid);
+            demands.of(drv_path, system, features, ancestry).and(&only)
+        };
         let session = Session {
             builds: self.dispatcher,
             whereabouts: self.whereabouts,
@@ -106,6 +134,7 @@ impl Visits {
             queries: self.queries,
             socket: self.nix.socket,
             client: client::of(caller.pid),
+            demand: Arc::new(demand),
             reader: BufReader::with_capacity(64 << 10, input),
             writer: output,
         };

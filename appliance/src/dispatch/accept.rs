@@ -6,7 +6,7 @@ use nix_compat::store_path::StorePath;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::{Dispatcher, Live, feed, now_s};
+use super::{Dispatcher, Live, demanded, feed, now_s};
 use crate::{
     model::{
         Builds, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission, Ticket,
@@ -32,7 +32,7 @@ impl Builds for Dispatcher {
     async fn submit(&self, submission: Submission) -> Result<Ticket, Refusal> {
         let id = submission.key.id();
         loop {
-            match self.step(&id, submission.forwarded)? {
+            match self.step(&id, &submission)? {
                 Step::Attach(ticket) => return Ok(ticket),
                 Step::WaitForOther(mut ended) => {
                     // The sender is dropped, never used: an error is the end.
@@ -70,7 +70,8 @@ impl Builds for Dispatcher {
 }
 
 impl Dispatcher {
-    fn step(&self, id: &JobId, forwarded: bool) -> Result<Step, Refusal> {
+    fn step(&self, id: &JobId, submission: &Submission) -> Result<Step, Refusal> {
+        let forwarded = submission.forwarded;
         let mut state = self.state();
         if state.stopping {
             return Err(Refusal::Stopping);
@@ -86,6 +87,11 @@ impl Dispatcher {
                 return Err(Refusal::SentOn(name));
             }
             live.job.forwarded |= forwarded;
+            let demand = &submission.demand;
+            if !demand.is_empty() && live.job.demand != *demand {
+                live.job
+                    .note(now_s(), format!("asked for again; {demand}, but it is left as it is"));
+            }
             return Ok(Step::Attach(self.attach(live)));
         }
         let held = state.open_jobs() + state.busy.len();
@@ -131,6 +137,7 @@ impl Dispatcher {
             accepted_s: now_s(),
             deaths: 0,
             forwarded: submission.forwarded,
+            demand: submission.demand,
             how: How::default(),
             build_ms: None,
             state: JobState::Queued,
@@ -148,7 +155,8 @@ impl Dispatcher {
         let ticket = {
             let mut state = self.state();
             let turn = state.turn();
-            let mut live = Live::new(job, turn, log);
+            let demand = demanded(&self.0.rules, &job);
+            let mut live = Live::new(job, demand, turn, log);
             let few = state.open_jobs() < PAYLOADS_AT_HAND;
             live.payload = few.then_some(submission.payload);
             let ticket = self.attach(&mut live);

@@ -7,7 +7,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::{
     execute::{Copied, Stage},
-    model::{How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
+    model::{Demand, How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
     queue::logs::LogWriter,
 };
 
@@ -23,6 +23,8 @@ pub(super) enum Progress {
 /// A job and everything that is true of it only while the daemon runs.
 pub(super) struct Live {
     pub(super) job: Job,
+    /// Where it is to be built, by who asked and by the configuration.
+    pub(super) demand: Demand,
     /// Place in the order of acceptance.
     pub(super) turn: u64,
     pub(super) progress: watch::Sender<Progress>,
@@ -55,7 +57,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(job: Job, turn: u64, log: Option<LogWriter>) -> Self {
+    pub(super) fn new(job: Job, demand: Demand, turn: u64, log: Option<LogWriter>) -> Self {
         let progress = match &job.state {
             JobState::Done { result, .. } => Progress::Ended(result.clone()),
             JobState::Queued | JobState::Running { .. } => {
@@ -64,6 +66,7 @@ impl Live {
         };
         Self {
             job,
+            demand,
             turn,
             progress: watch::Sender::new(progress),
             attached: 0,

@@ -9,6 +9,7 @@
 mod accept;
 mod control;
 mod feed;
+mod foresee;
 mod history;
 mod live;
 mod moves;
@@ -29,7 +30,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     execute::Execute,
-    model::{Change, JobId, JobKey, JobState},
+    model::{Change, Demand, Job, JobId, JobKey, JobState},
     place::{NodeFacts, Policy},
     queue::{
         Queue, Recovery,
@@ -38,6 +39,7 @@ use crate::{
     },
 };
 pub use control::FindError;
+pub use foresee::Foresight;
 use live::Live;
 
 /// The nodes that jobs can be given to, as they are now.
@@ -95,7 +97,23 @@ pub struct Parts {
     pub patience: Patience,
     /// When jobs for a system may be emulated.
     pub policy: Policies,
+    /// Where jobs are to be built.
+    pub rules: Rules,
 }
+
+/// What a rule is told of a job.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The derivation's name without `.drv`.
+    pub name: &'a str,
+    /// Nix's word for what it runs on.
+    pub system: &'a str,
+    /// `requiredSystemFeatures`.
+    pub features: &'a BTreeSet<String>,
+}
+
+/// Where the configuration wants jobs to be built.
+pub type Rules = Box<dyn Fn(Asked<'_>) -> Demand + Send + Sync>;
 
 /// Policies by system.
 pub type Policies = Box<dyn Fn(&str) -> Policy + Send + Sync>;
@@ -113,6 +131,7 @@ struct Inner {
     max_jobs: usize,
     patience: Patience,
     policy: Policies,
+    rules: Rules,
     state: Mutex<State>,
     /// Something changed that placement should look at.
     wake: Notify,
@@ -154,7 +173,8 @@ impl Dispatcher {
                 // A log that cannot be opened is no reason not to build.
                 _ => parts.logs.writer(&job.id(), Start::Continue).ok(),
             };
-            state.jobs.insert(job.id(), Live::new(job, turn, log));
+            let demand = demanded(&parts.rules, &job);
+            state.jobs.insert(job.id(), Live::new(job, demand, turn, log));
         }
         Self(Arc::new(Inner {
             queue: parts.queue,
@@ -165,6 +185,7 @@ impl Dispatcher {
             max_jobs: parts.max_jobs,
             patience: parts.patience,
             policy: parts.policy,
+            rules: parts.rules,
             state: Mutex::new(state),
             wake: Notify::new(),
             changes: broadcast::channel(64).0,
@@ -193,6 +214,12 @@ impl Dispatcher {
         // changed in memory is not used for long.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What whoever asked and the configuration together ask of a job's place.
+fn demanded(rules: &Rules, job: &Job) -> Demand {
+    let Job { name, system, features, .. } = job;
+    rules(Asked { name, system, features }).and(&job.demand)
 }
 
 /// Seconds since 1970; 0 if the clock is before that.

@@ -12,7 +12,7 @@ use tracing::info;
 use super::{Dispatcher, Live, State, history::History, live::Progress, now_s, run::Ending};
 use crate::{
     execute::Stage,
-    model::{Emulation, How, Job, JobId, JobKey, JobState, Outputs, Site},
+    model::{ANYWHERE, Demand, Emulation, How, Job, JobId, JobKey, JobState, Outputs, Site},
     place::{self, Among, Decision, JobFacts, NodeFacts, Times, WaitFor},
     queue::rules,
 };
@@ -33,7 +33,7 @@ enum Action {
 
 /// Jobs that ask for the same, and have waited long enough or not, are decided once a round: facts
 /// only get tighter within one.
-type Decided = HashMap<(Among, String, BTreeSet<String>, bool), (WaitFor, String)>;
+type Decided = HashMap<(Among, Demand, String, BTreeSet<String>, bool), (WaitFor, String)>;
 
 impl Dispatcher {
     /// Places jobs until the dispatcher is stopped.
@@ -104,8 +104,8 @@ impl Dispatcher {
         for id in movable {
             let times = self.times(&mut history, &state, &id);
             let Some(live) = state.jobs.get_mut(&id) else { continue };
-            let job = live.job.clone();
-            let job = self.job_facts(&job, times, live.waited(now));
+            let (job, demand) = (live.job.clone(), live.demand.clone());
+            let job = self.job_facts(&job, &demand, times, live.waited(now));
             if Self::reconsider(live, &job, &mut facts, &mut round) {
                 self.place(live, times, &mut facts, &mut Decided::new(), 0, &mut round);
             }
@@ -121,14 +121,23 @@ impl Dispatcher {
         asked.map_or_else(Times::default, |job| history.times(state, job))
     }
 
-    fn job_facts<'a>(&self, job: &'a Job, times: Times, waited: Duration) -> JobFacts<'a> {
+    fn job_facts<'a>(
+        &self,
+        job: &'a Job,
+        demand: &'a Demand,
+        times: Times,
+        waited: Duration,
+    ) -> JobFacts<'a> {
         let among = match job.key.site {
             Site::Elsewhere => Among::Others,
             Site::Here if job.forwarded => Among::Here,
             Site::Here => Among::All,
         };
+        // Whoever has sent it here has chosen.
+        let demand = if among == Among::Here { &ANYWHERE } else { demand };
         let policy = (self.0.policy)(&job.system);
-        JobFacts { system: &job.system, features: &job.features, among, policy, waited, times }
+        let (system, features) = (&job.system, &job.features);
+        JobFacts { system, features, among, demand, policy, waited, times }
     }
 
     /// Ends what nobody waits for any more; tells whether this job is to end.
@@ -176,9 +185,10 @@ impl Dispatcher {
         if let Some(not_before) = live.not_before.filter(|at| round.now < *at) {
             return round.again(not_before);
         }
-        let job = self.job_facts(&live.job, times, live.waited(round.now));
+        let job = self.job_facts(&live.job, &live.demand, times, live.waited(round.now));
         let over = job.policy.native_wait.is_some_and(|wait| job.waited >= wait);
-        let kind = (job.among, live.job.system.clone(), live.job.features.clone(), over);
+        let (system, features) = (live.job.system.clone(), live.job.features.clone());
+        let kind = (job.among, job.demand.clone(), system, features, over);
         let decision = match decided.get(&kind).filter(|_| times == Times::default()) {
             Some((on, reason)) => {
                 Decision::Wait { on: *on, reason: reason.clone(), again: job.left() }

@@ -1,7 +1,7 @@
 //! One board: where it was seen, the connection to it, and what it says of itself.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -378,6 +378,7 @@ impl Board {
         view.systems.retain(|system| kind::System::is_valid(system));
         view.emulated.retain(|system| kind::System::is_valid(system));
         view.features.retain(|feature| kind::Feature::is_valid(feature));
+        view.labels = bounded(std::mem::take(&mut view.labels));
         for text in [&mut view.name, &mut view.paused, &mut view.trouble, &mut view.update_note] {
             *text = first_line(text.as_bytes());
         }
@@ -429,6 +430,13 @@ impl Board {
     }
 }
 
+/// Labels as a configuration may have them; others are left out.
+fn bounded(labels: BTreeSet<String>) -> BTreeSet<String> {
+    let fits =
+        |label: &String| label.len() <= NodeView::MAX_LABEL_BYTES && kind::Feature::is_valid(label);
+    labels.into_iter().filter(fits).take(NodeView::MAX_LABELS).collect()
+}
+
 /// Sends a request to a board; an error is why it is away now.
 async fn send(
     stdin: &mut (impl AsyncWrite + Unpin),
@@ -440,5 +448,19 @@ async fn send(
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(format!("the connection was lost: {error}")),
         Err(_) => Err("it does not take requests any more".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_no_configuration_has_are_left_out() {
+        let long = "x".repeat(33);
+        let given = ["fast", "two words", "a,b", "", "\u{1b}[2J", &long].map(str::to_owned);
+        assert_eq!(bounded(given.into()), ["fast".to_owned()].into());
+        let many = (0..100).map(|n| format!("label{n:03}")).collect();
+        assert_eq!(bounded(many).len(), NodeView::MAX_LABELS);
     }
 }

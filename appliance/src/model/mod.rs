@@ -3,12 +3,14 @@
 //! Data only: nothing here does I/O or reads a clock.
 
 mod builds;
+mod demand;
 mod job;
 mod update;
 mod view;
 mod words;
 
 pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
+pub use demand::{ANYWHERE, Demand, Origin, Want, Wish};
 pub use job::{
     Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site,
     realised_paths,

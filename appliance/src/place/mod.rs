@@ -1,6 +1,7 @@
 //! Which node a job should have. Pure: facts in, a decision with its reason out; no I/O, no clock.
 
 pub mod admission;
+mod demand;
 mod words;
 
 #[cfg(test)]
@@ -8,7 +9,9 @@ mod tests;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::model::{Emulation, How, NodeView, Standing};
+pub use demand::Fit;
+
+use crate::model::{Demand, Emulation, How, NodeView, Standing};
 
 /// Which nodes may have a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +33,8 @@ pub struct JobFacts<'a> {
     pub features: &'a BTreeSet<String>,
     /// Which nodes may have it.
     pub among: Among,
+    /// Where it is to be built.
+    pub demand: &'a Demand,
     /// When it may be emulated.
     pub policy: Policy,
     /// How long it has waited.
@@ -114,6 +119,8 @@ pub struct NodeFacts {
     pub emulated: Vec<String>,
     /// Features that its executor accepts.
     pub features: BTreeSet<String>,
+    /// Words by which people tell nodes apart.
+    pub labels: BTreeSet<String>,
     /// Builds at once.
     pub slots: u32,
     /// Jobs that may wait there beyond the slots, so that a slot never idles for a round trip.
@@ -137,6 +144,7 @@ impl NodeFacts {
             systems: view.systems.clone(),
             emulated: view.emulated.clone(),
             features: view.features.clone(),
+            labels: view.labels.clone(),
             slots: view.slots,
             ahead: 0,
             assigned: 0,
@@ -178,10 +186,26 @@ impl NodeFacts {
         self.health == Health::Ready && self.has_room()
     }
 
-    /// What is best comes first: a free slot, then the shortest queue, then this node, where
-    /// nothing has to be sent. Names break ties, so that equal facts give equal decisions.
-    fn rank(&self) -> (bool, u64, bool, &str, &str) {
-        (!self.free_slot(), self.load(), !self.here, &self.name, &self.id)
+    /// What is best comes first: a free slot, then what is preferred, then the shortest queue, then
+    /// this node, where nothing has to be sent. Names break ties, so that equal facts give equal
+    /// decisions.
+    fn rank(&self, demand: &Demand) -> (bool, bool, u64, bool, &str, &str) {
+        let preferred = self.is_preferred(demand);
+        (!self.free_slot(), !preferred, self.load(), !self.here, &self.name, &self.id)
+    }
+
+    /// Whether a demand allows this node.
+    #[must_use]
+    pub fn may_have(&self, demand: &Demand) -> bool {
+        !matches!(self.fit(demand), Fit::Forbidden(_))
+    }
+
+    fn is_preferred(&self, demand: &Demand) -> bool {
+        self.fit(demand) == Fit::Allowed { preferred: true }
+    }
+
+    fn fit(&self, demand: &Demand) -> Fit {
+        demand.judge(&self.id, &self.name, &self.labels)
     }
 }
 
@@ -234,14 +258,18 @@ impl<'a> Candidates<'a> {
     fn of(job: &JobFacts<'_>, nodes: &[&'a NodeFacts]) -> Self {
         let able = |how| {
             let fits = |n: &&&NodeFacts| {
-                n.runs(job.system) == Some(how) && n.lacks(how, job.features).is_empty()
+                n.runs(job.system) == Some(how)
+                    && n.lacks(how, job.features).is_empty()
+                    && n.may_have(job.demand)
             };
             nodes.iter().filter(fits).copied().collect::<Vec<_>>()
         };
         let (mut native, emulating) = (able(How::Native), able(How::Emulated));
         // What this node does natively it does itself as long as it works: nothing has to be sent.
-        if native.iter().any(|n| n.here && n.health.is_alive()) {
-            native.retain(|n| n.here);
+        // But others may be preferred.
+        if let Some(here) = native.iter().copied().find(|n| n.here && n.health.is_alive()) {
+            let first = here.is_preferred(job.demand);
+            native.retain(|n| n.here || (!first && n.is_preferred(job.demand)));
         }
         Self { native, emulating }
     }
@@ -264,18 +292,18 @@ pub fn decide(job: &JobFacts<'_>, nodes: &[NodeFacts]) -> Decision {
         .collect();
     let able = Candidates::of(job, &among);
     if able.native.is_empty() && able.emulating.is_empty() {
-        return Decision::Refuse { reason: words::nobody(job, &among) };
+        return Decision::Refuse { reason: words::nobody(job, &among, nodes) };
     }
     let may_emulate = job.policy.emulation != Emulation::Never && !able.emulating.is_empty();
     if !may_emulate && able.native.is_empty() {
         return Decision::Refuse { reason: words::forbidden(job, &able.emulating) };
     }
     if may_emulate && emulates_sooner(job, &able) {
-        if let Some(node) = best(&able.emulating) {
+        if let Some(node) = best(&able.emulating, job) {
             return run(node, How::Emulated, words::sooner(node, job));
         }
     }
-    if let Some(node) = best(&able.native) {
+    if let Some(node) = best(&able.native, job) {
         return run(node, How::Native, words::native(node, job, &able.native, &able.emulating));
     }
     let alive = able.native.iter().any(|n| n.health.is_alive());
@@ -285,7 +313,7 @@ pub fn decide(job: &JobFacts<'_>, nodes: &[NodeFacts]) -> Decision {
         (true, Some(wait)) => Some(wait.saturating_sub(job.waited)),
     };
     match left {
-        Some(Duration::ZERO) if may_emulate => match best(&able.emulating) {
+        Some(Duration::ZERO) if may_emulate => match best(&able.emulating, job) {
             Some(node) => run(node, How::Emulated, words::fallback(node, job, &able.native)),
             None => wait(job, [able.native, able.emulating].concat().as_slice(), None),
         },
@@ -336,8 +364,8 @@ fn emulates_sooner(job: &JobFacts<'_>, able: &Candidates<'_>) -> bool {
     turns.is_some_and(|turns| emulated < native.saturating_mul(turns))
 }
 
-fn best<'a>(nodes: &[&'a NodeFacts]) -> Option<&'a NodeFacts> {
-    nodes.iter().copied().filter(|n| n.takes()).min_by_key(|n| n.rank())
+fn best<'a>(nodes: &[&'a NodeFacts], job: &JobFacts<'_>) -> Option<&'a NodeFacts> {
+    nodes.iter().copied().filter(|n| n.takes()).min_by_key(|n| n.rank(job.demand))
 }
 
 fn run(node: &NodeFacts, how: How, reason: String) -> Decision {

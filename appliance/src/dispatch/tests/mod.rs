@@ -6,3 +6,4 @@ mod moving;
 mod placing;
 mod rig;
 mod sharing;
+mod wanted;

@@ -22,12 +22,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::super::{Dispatcher, Inputs, Nodes, Parts, Patience};
+use super::super::{Asked, Dispatcher, Inputs, Nodes, Parts, Patience};
 use crate::{
     execute::{Execute, Order, Report, Stage, Verdict, activity},
     model::{
-        Builds as _, Client, JobEvent, JobId, JobKey, JobView, Mode, Payload, Refusal, Site,
-        Submission, Ticket,
+        Builds as _, Client, Demand, JobEvent, JobId, JobKey, JobView, Mode, Origin, Payload,
+        Refusal, Site, Submission, Ticket, Want, Wish,
     },
     place::{Health, NodeFacts, Policy},
     queue::{
@@ -216,6 +216,16 @@ pub(super) struct Rig {
     folder: Arc<tempfile::TempDir>,
 }
 
+/// The rule of these tests: what is called `avoider` avoids the node `shunned`.
+fn ruled(asked: Asked<'_>) -> Demand {
+    let shunned = Wish {
+        origin: Origin::Rule("rule 1 (name avoider)".to_owned()),
+        want: Want::Avoid,
+        nodes: ["shunned".to_owned()].into(),
+    };
+    if asked.name == "avoider" { shunned.into() } else { Demand::default() }
+}
+
 /// Another node with two slots.
 pub(super) fn board(id: &str) -> NodeFacts {
     NodeFacts { here: false, ..node(id) }
@@ -230,6 +240,7 @@ pub(super) fn node(id: &str) -> NodeFacts {
         systems: vec!["riscv64-linux".to_owned()],
         emulated: Vec::new(),
         features: BTreeSet::new(),
+        labels: BTreeSet::new(),
         slots: 2,
         ahead: 0,
         assigned: 0,
@@ -291,6 +302,7 @@ impl Rig {
             max_jobs,
             patience,
             policy: Box::new(move |_| policy),
+            rules: Box::new(ruled),
         });
         let pump = tokio::spawn({
             let dispatcher = dispatcher.clone();
@@ -468,6 +480,7 @@ pub(super) fn submission(name: &str) -> Submission {
         features: BTreeSet::new(),
         client: Client { label: "alice (pid 4711)".to_owned() },
         forwarded: false,
+        demand: Demand::default(),
     }
 }
 
