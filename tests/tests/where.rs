@@ -85,7 +85,7 @@ fn a_user_whom_nix_does_not_trust_chooses_a_board_by_name_id_or_label() -> Resul
 
 #[test]
 fn what_cannot_be_is_an_error_at_once_that_says_why() -> Result<()> {
-    let (_lan, [ws, ..]) = trio("")?;
+    let (_lan, [ws, _one, _two]) = trio("")?;
     let foreign = Drv::new("foreign", "riscv64-linux", "echo >$out");
     let own = Drv::new("own", OWN, "echo >$out");
     for (words, drv, status, why) in [
@@ -105,7 +105,7 @@ fn what_cannot_be_is_an_error_at_once_that_says_why() -> Result<()> {
 
 #[test]
 fn what_only_this_machine_builds_is_left_to_it_and_that_is_said() -> Result<()> {
-    let (_lan, [ws, _, two]) = trio("")?;
+    let (_lan, [ws, _one, two]) = trio("")?;
     let own = Drv::new("own", OWN, "echo own >$out");
     let after = quick("after").attr("before", &own.expr());
     let output = roost_build(&ws, "--on two", &after)?.run()?.ok()?;
@@ -116,7 +116,7 @@ fn what_only_this_machine_builds_is_left_to_it_and_that_is_said() -> Result<()> 
 
 #[test]
 fn a_board_that_is_away_is_an_error_within_2_s_or_waited_for() -> Result<()> {
-    let (lan, [ws, _, two]) = trio("")?;
+    let (lan, [ws, _one, two]) = trio("")?;
     two.cut_link()?;
     fleet::wait_reach(&lan, &ws, &two, "away")?;
     let file = "/srv/a.nix";
@@ -137,7 +137,7 @@ fn a_board_that_is_away_is_an_error_within_2_s_or_waited_for() -> Result<()> {
 
 #[test]
 fn what_somebody_else_has_asked_for_stays_where_it_is_and_that_is_said() -> Result<()> {
-    let (lan, [ws, one, _]) = trio("")?;
+    let (lan, [ws, one, _two]) = trio("")?;
     let drv = steered::drv("a", fleet::SYSTEM);
     let mut first = roost_build(&ws, "--on one", &drv)?.spawn()?;
     steered::wait_started(&lan, &one, "a", 1)?;
@@ -157,7 +157,7 @@ fn what_somebody_else_has_asked_for_stays_where_it_is_and_that_is_said() -> Resu
 
 #[test]
 fn roost_build_ends_as_nix_does_and_passes_signals_on() -> Result<()> {
-    let (lan, [ws, one, _]) = trio("")?;
+    let (lan, [ws, one, _two]) = trio("")?;
     let fails = Drv::new("fails", fleet::SYSTEM, "echo it goes wrong; exit 7");
     let output = roost_build(&ws, "--on one", &fails)?.run()?;
     let plain = ws.run(["nix", "build", "--no-link", "--file", "/srv/fails.nix"])?;
@@ -204,7 +204,7 @@ fn rules_say_where_what_they_name_is_built() -> Result<()> {
     let rules = "[[rule]]\nname = \"heavy-*\"\nrequire = [\"fast\"]\n\
                  [[rule]]\nname = \"light\"\navoid = [\"fast\"]\n\
                  [[rule]]\nname = \"nowhere\"\nrequire = [\"nosuch\"]\n";
-    let (_lan, [ws, ..]) = trio(rules)?;
+    let (_lan, [ws, _one, _two]) = trio(rules)?;
     let shown = ws.check("roost check-config")?;
     assert!(shown.contains("[[rule]]") && shown.contains("heavy-*"), "{shown}");
     for (name, board) in [("heavy-1", "two"), ("light", "one"), ("heavy-2", "two")] {
