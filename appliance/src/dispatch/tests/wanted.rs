@@ -46,6 +46,22 @@ async fn a_job_is_given_to_its_board_when_that_is_back() {
 }
 
 #[tokio::test]
+async fn a_job_that_nobody_waits_for_any_more_goes_where_the_next_one_wants_it() {
+    let mut rig = Rig::workstation();
+    rig.nodes(vec![board("board"), away(board("vf2"))]);
+    let waiter = submit(&rig, "a", "vf2").await;
+    let id = waiter.id();
+    let by_others = submit(&rig, "a", "board").await;
+    assert!(rig.is_idle(), "somebody waits for it to be built on vf2");
+    drop((waiter, by_others));
+    until(|| rig.view(&id).attached == 0).await;
+    assert!(rig.dispatcher.too_late(|_| true, &on("board")).is_empty());
+    let again = rig.submit("a").await;
+    rig.run().await.succeeds();
+    assert_eq!(rig.view(&again.id()).node.as_deref(), Some("board"));
+}
+
+#[tokio::test]
 async fn a_rule_counts_for_jobs_that_it_names() {
     let mut rig = Rig::workstation();
     rig.nodes(vec![board("shunned")]);
