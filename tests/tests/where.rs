@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roost_lab::{
-    Command, Host, Lan, Output, Release, Result, Signal,
+    Command, Host, Lan, Output, Release, Result, Service, Signal,
     fixtures::{builds, fleet, nix, nix::Drv, steered},
 };
 
@@ -23,12 +23,13 @@ fn trio(config: &str) -> Result<(Lan, [Host; 3])> {
 fn trio_with(release: Release, config: &str) -> Result<(Lan, [Host; 3])> {
     let lan = Lan::new()?;
     let hosts = lan.start([
-        fleet::workstation(&lan, "ws", config)?.release(release),
+        steered::allow(fleet::workstation(&lan, "ws", config)?.release(release)),
         fleet::board(&lan, "one", 2, "")?,
         fleet::board(&lan, "two", 2, "[node]\nlabels = [\"fast\", \"ssd\"]")?,
     ])?;
     let [ws, one, two] = &hosts;
     fleet::join(&lan, ws, &[one, two])?;
+    steered::prepare(ws)?;
     builds::add_user(ws, USER)?;
     Ok((lan, hosts))
 }
@@ -126,6 +127,24 @@ fn what_only_this_machine_builds_is_left_to_it_and_that_is_said() -> Result<()> 
     let output = roost_build(&ws, "--on two", &after)?.run()?.ok()?;
     says(&output, "1 derivation for x86_64-linux, own for one, will be built elsewhere");
     assert_eq!(built_on(&ws, "after")?.as_deref(), Some(two.name()));
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_was_started_anew_is_told_again() -> Result<()> {
+    let (lan, [ws, one, two]) = trio("")?;
+    let after = quick("after").attr("before", &steered::drv("own", OWN).expr());
+    let mut build = roost_build(&ws, "--on two", &after)?.spawn()?;
+    steered::wait_started(&lan, &ws, "own", 1)?;
+    ws.kill9(Service::ROOST)?;
+    ws.start_service(Service::ROOST)?;
+    for board in [&one, &two] {
+        fleet::wait_reach(&lan, &ws, board, "up")?;
+    }
+    steered::release_all(&ws)?;
+    build.wait(SOON)?.ok()?;
+    let why = fleet::why(&ws, "after")?;
+    assert!(why.contains("(--on asks for two)"), "{why}");
     Ok(())
 }
 

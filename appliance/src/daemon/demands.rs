@@ -25,6 +25,10 @@ const MAX_CALLERS: usize = 1000;
 /// Boards that one demand names.
 const MAX_BOARDS: usize = 64;
 
+/// Systems that one caller's Nix builds by itself, and how long the name of one may be.
+const MAX_SYSTEMS: usize = 64;
+const MAX_SYSTEM_BYTES: usize = 64;
+
 /// What is held of a derivation: the hash in its path.
 type Hash = [u8; 32];
 
@@ -73,6 +77,14 @@ impl Demands {
     pub(super) fn take(&self, caller: Caller, wanted: Wanted) -> Result<Foreseen, ControlError> {
         let nodes: BTreeSet<String> = wanted.boards.into_iter().collect();
         let demand = self.demand(nodes)?;
+        let long = |system: &String| system.len() > MAX_SYSTEM_BYTES;
+        if wanted.local.len() > MAX_SYSTEMS || wanted.local.iter().any(long) {
+            return Err(failed(format!("no Nix builds more than {MAX_SYSTEMS} systems by itself")));
+        }
+        if wanted.derivations.len() > MAX_A_USER {
+            let given = wanted.derivations.len();
+            return Err(failed(format!("{given} derivations: {MAX_A_USER} at most")));
+        }
         let mut derivations = BTreeMap::new();
         for (path, system, features) in wanted.derivations {
             let path = StorePath::parse(&path).ok().filter(StorePath::is_derivation);
@@ -251,6 +263,8 @@ impl Held {
         let hash = hash(drv_path);
         let named = |one: &One| hash.is_some_and(|hash| one.derivations.contains(&hash));
         let meant = |one: &&One| match &ancestry {
+            // The bus does not number processes of other namespaces.
+            Ancestry::Known(_) if one.pid == 0 => named(one),
             Ancestry::Known(processes) => processes.contains(&one.pid),
             Ancestry::Unknown => named(one),
         };
@@ -301,6 +315,9 @@ mod tests {
         let of = |processes: &[i32]| told(&held, 0, Ancestry::Known(processes.to_vec()));
         assert_eq!(of(&[99, 20, 5]), ["--on asks for board20"]);
         assert_eq!(of(&[99, 5]), Vec::<String>::new(), "somebody else asks for the same");
+        held.put(":1.3".to_owned(), one(0, 1000, 5..6)).unwrap();
+        let numberless = told(&held, 5, Ancestry::Known(vec![99]));
+        assert_eq!(numberless, ["--on asks for board0"], "it is known by what it named");
         let unlisted = told(&held, 7, Ancestry::Known(vec![10]));
         assert_eq!(unlisted, ["--on asks for board10"], "what evaluation itself builds");
     }
