@@ -113,7 +113,7 @@ fn the_service_owns_the_folders_it_uses() {
     ] {
         assert!(Path::new(path).starts_with(names::STATE_DIR), "{path}");
     }
-    for path in [names::SOCKET, names::MACHINES_FILE, names::CONSOLE_FILE] {
+    for path in [names::SOCKET, names::MACHINES_FILE, names::ONLY_DIR, names::CONSOLE_FILE] {
         assert!(Path::new(path).starts_with(names::RUNTIME_DIR), "{path}");
     }
 }
@@ -256,5 +256,5 @@ fn every_configuration_shown_in_the_documentation_is_valid() {
             shown += 1;
         }
     }
-    assert_eq!(shown, 2);
+    assert_eq!(shown, 3);
 }

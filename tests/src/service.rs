@@ -54,7 +54,7 @@ impl Service {
     /// Nix's daemon.
     pub const NIX_DAEMON: Self = Self {
         name: "nix-daemon",
-        argv: &["/usr/bin/nix-daemon"],
+        argv: &["/usr/bin/nix-daemon", "--daemon"],
         env: &[],
         ready: Ready::Socket("/nix/var/nix/daemon-socket/socket"),
     };

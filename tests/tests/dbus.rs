@@ -49,6 +49,10 @@ fn everyone_may_read_and_only_root_and_the_group_may_act() -> Result<()> {
         }
         let output = call(&host, user, "org.roost.Node1.Why string:nothing")?;
         assert!(output.stderr.contains("org.roost.Error.NotFound"), "{user}: {output:?}");
+        // Where their own builds go is everyone's to say.
+        let demand = "org.roost.Node1.Demand array:string:nowhere array:string: array:string:";
+        let output = call(&host, user, demand)?;
+        assert!(!denied(&output), "{user}: {output:?}");
         for method in ACTING {
             let output = call(&host, user, method)?;
             assert_eq!(denied(&output), user == "visitor", "{user} {method}: {output:?}");

@@ -150,7 +150,10 @@ fn a_daemon_that_dies_or_hangs_is_started_again_with_its_queue() -> Result<()> {
         })?;
         let job = fleet::wait_job(&lan, &ws, "hello", "kept", |job| job.state == "queued")?;
         assert_eq!(job.id, queued.id, "after a {what}");
-        assert!(ws.check("ls /run/roost")?.contains("machines\nssh\nwitness"), "after a {what}");
+        assert!(
+            ws.check("ls /run/roost")?.contains("machines\nonly\nssh\nwitness"),
+            "after a {what}"
+        );
     }
     let journal = systemd::journal(&ws, "")?;
     assert!(journal.contains("watchdog") && journal.contains("status=9/KILL"), "{journal}");

@@ -1,5 +1,7 @@
 //! The clusters.
 
+use std::collections::BTreeSet;
+
 use roost::place::{Health, NodeFacts};
 
 use crate::graph::SYSTEM;
@@ -61,6 +63,7 @@ impl Cluster {
             systems: vec![SYSTEM.to_owned()],
             emulated: Vec::new(),
             features: ["big-parallel".to_owned()].into(),
+            labels: BTreeSet::new(),
             slots: machine.slots,
             // What the daemon lets a board have beyond its slots; Nix itself begins what is local.
             ahead: if machine.local { 0 } else { machine.slots.max(2) },

@@ -3,10 +3,13 @@
 use std::fs::File;
 
 use futures_util::StreamExt;
-use zbus::{Connection, MatchRule, MessageStream, message::Type, proxy, zvariant::OwnedFd};
+use zbus::{
+    Connection, MatchRule, MessageStream, message::Type, proxy, proxy::OwnerChangedStream,
+    zvariant::OwnedFd,
+};
 
 use super::{
-    control::{ControlError, JobLog},
+    control::{ControlError, Foreseen, JobLog, Wanted},
     dict::{BoardDict, JobDict, NodeDict},
     link::{SystemBus, hung_up},
 };
@@ -31,6 +34,12 @@ trait Node {
     fn describe(&self) -> zbus::Result<NodeDict>;
     fn list_jobs(&self) -> zbus::Result<Vec<JobDict>>;
     fn list_boards(&self) -> zbus::Result<Vec<BoardDict>>;
+    fn demand(
+        &self,
+        boards: &[String],
+        derivations: &[(String, String, Vec<String>)],
+        local: &[String],
+    ) -> zbus::Result<(Vec<String>, Vec<String>)>;
     fn list_second_stores(&self) -> zbus::Result<Vec<NodeDict>>;
     fn why(&self, job: &str) -> zbus::Result<(JobDict, Vec<(u64, String)>)>;
     fn job_log(&self, job: &str) -> zbus::Result<(OwnedFd, bool)>;
@@ -215,6 +224,27 @@ impl Client {
         Ok(self.proxy.cancel_job(job).await?)
     }
 
+    /// Says where what this process starts is to be built, in place of what it said before, as long as
+    /// this connection lasts; gives what would become of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::node`].
+    pub async fn demand(&self, wanted: &Wanted) -> Result<Foreseen, ClientError> {
+        let Wanted { boards, derivations, local } = wanted;
+        let (waits, notes) = self.proxy.demand(boards, derivations, local).await?;
+        Ok(Foreseen { waits, notes })
+    }
+
+    /// When daemons come to the bus from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the connection has ended.
+    pub async fn restarts(&self) -> Result<Restarts, ClientError> {
+        Ok(Restarts { owners: self.proxy.inner().receive_owner_changed().await? })
+    }
+
     /// What the daemon signals from now on; signals of one that is started anew too.
     ///
     /// # Errors
@@ -226,6 +256,24 @@ impl Client {
         let rule = if connection.is_bus() { rule.sender(BUS_NAME)? } else { rule };
         let signals = MessageStream::for_match_rule(rule.build(), connection, None).await?;
         Ok(Notices { signals })
+    }
+}
+
+/// The arrivals of daemons on the bus.
+pub struct Restarts {
+    owners: OwnerChangedStream<'static>,
+}
+
+impl Restarts {
+    /// Returns when the next one has come; never, if the connection has ended.
+    pub async fn next(&mut self) {
+        loop {
+            match self.owners.next().await {
+                Some(Some(_)) => return,
+                Some(None) => {}
+                None => std::future::pending().await,
+            }
+        }
     }
 }
 

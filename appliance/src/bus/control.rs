@@ -38,8 +38,51 @@ pub trait NodeControl: Clone + Send + Sync + 'static {
     /// Ends a job that waits or runs.
     fn cancel(&self, job: &str) -> impl Future<Output = Result<(), ControlError>> + Send;
 
+    /// Takes note of where a caller wants its builds, in place of what it wanted before, until
+    /// [`NodeControl::forget`]; tells what would become of them.
+    fn demand(
+        &self,
+        caller: Caller,
+        wanted: Wanted,
+    ) -> impl Future<Output = Result<Foreseen, ControlError>> + Send;
+
+    /// A caller has gone.
+    fn forget(&self, caller: &str);
+
     /// What changes from now on.
     fn changes(&self) -> broadcast::Receiver<Change>;
+}
+
+/// Who calls, as the bus knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Its unique name.
+    pub name: String,
+    /// Its process, or 0.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// Where a caller wants its builds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// On one of these: ids, names and labels.
+    pub boards: Vec<String>,
+    /// What is to be built, as far as known: the derivation, its system, and the features it requires.
+    pub derivations: Vec<(String, String, Vec<String>)>,
+    /// The systems that the caller's Nix builds by itself: what none of the boards can build of these
+    /// is not meant.
+    pub local: Vec<String>,
+}
+
+/// What would become of what a caller wants, in lines for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// Which boards are away that it waits for; empty if it waits for none.
+    pub waits: Vec<String>,
+    /// What else there is to know.
+    pub notes: Vec<String>,
 }
 
 /// A job's log, open for reading at its start.

@@ -18,6 +18,7 @@ pub(super) struct NodeDict {
     systems: Vec<String>,
     emulated: Vec<String>,
     features: BTreeSet<String>,
+    labels: BTreeSet<String>,
     slots: u32,
     cores: u32,
     mem_mib: u64,
@@ -110,7 +111,7 @@ macro_rules! same_fields {
 
 same_fields! {
     NodeView, NodeDict,
-    id name version board systems emulated features slots cores mem_mib running queued draining
+    id name version board systems emulated features labels slots cores mem_mib running queued draining
     paused trouble temperature_mc nix_version fleet enrolment enrolment_note roster contacted
     update_note speed history
 }

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 
 use zbus::{
     Connection, fdo, interface,
+    message::Header,
     names::InterfaceName,
     object_server::SignalEmitter,
     zvariant::{OwnedFd, Value},
 };
 
 use super::{
-    control::{ControlError, JobLog, NodeControl},
+    control::{ControlError, Foreseen, JobLog, NodeControl, Wanted},
+    departures::{Departures, caller},
     dict::{BoardDict, JobDict, NodeDict},
+    link::in_time,
 };
 use crate::{
     model::{JobView, NodeView},
@@ -24,11 +27,12 @@ const MAX_NAME_LEN: usize = 512;
 /// A daemon on D-Bus.
 pub(super) struct Node<C> {
     control: C,
+    departures: Departures,
 }
 
 impl<C: NodeControl> Node<C> {
-    pub(super) const fn new(control: C) -> Self {
-        Self { control }
+    pub(super) fn new(control: C) -> Self {
+        Self { control, departures: Departures::default() }
     }
 }
 
@@ -98,6 +102,33 @@ impl<C: NodeControl> Node<C> {
     async fn job_log(&self, job: &str) -> Result<(OwnedFd, bool), ControlError> {
         let JobLog { file, running } = self.control.job_log(checked(job)?).await?;
         Ok((std::os::fd::OwnedFd::from(file).into(), running))
+    }
+
+    /// Says on which boards the caller's builds are to be done, as long as the caller is on the bus:
+    /// what it starts, and, where nobody knows who has started what, these derivations. Each is a path,
+    /// a system and the required features; `local` are systems that the caller's Nix builds by itself.
+    /// Answers with what waits for boards that are away, and what else there is to know.
+    #[zbus(out_args("waits", "notes"))]
+    async fn demand(
+        &self,
+        boards: Vec<String>,
+        derivations: Vec<(String, String, Vec<String>)>,
+        local: Vec<String>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(Vec<String>, Vec<String>), ControlError> {
+        let sender = header.sender().ok_or_else(|| {
+            ControlError::Failed("who has no name on the bus cannot be kept in mind".to_owned())
+        })?;
+        let told = |error: zbus::Error| ControlError::Failed(format!("the bus: {error}"));
+        let caller = in_time(caller(connection, sender)).await.map_err(told)?;
+        self.departures.watch(connection, sender, &self.control).await.map_err(told)?;
+        let wanted = Wanted { boards, derivations, local };
+        let Foreseen { waits, notes } = self.control.demand(caller, wanted).await?;
+        if !self.departures.is_watched(sender) {
+            self.control.forget(sender);
+        }
+        Ok((waits, notes))
     }
 
     /// Stable id of the node.

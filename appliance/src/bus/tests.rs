@@ -44,6 +44,7 @@ fn node() -> NodeView {
         systems: vec!["x86_64-linux".into(), "i686-linux".into()],
         emulated: vec!["riscv64-linux".into()],
         features: ["kvm".into()].into(),
+        labels: ["fast".into()].into(),
         slots: 4,
         cores: 8,
         mem_mib: 16_000,
@@ -156,6 +157,13 @@ impl NodeControl for Fake {
         Err(ControlError::Failed("it has ended already".into()))
     }
 
+    async fn demand(&self, _: Caller, wanted: Wanted) -> Result<Foreseen, ControlError> {
+        self.note("demand", wanted.boards.first().map(String::as_str))?;
+        Ok(Foreseen::default())
+    }
+
+    fn forget(&self, _: &str) {}
+
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
@@ -233,6 +241,16 @@ async fn orders_reach_the_daemon_and_its_refusals_come_back() {
     assert!(matches!(unknown, ClientError::Refused(ControlError::NotFound(_))), "{unknown:?}");
     let long = client.cancel(&"x".repeat(100_000)).await.unwrap_err();
     assert!(matches!(long, ClientError::Refused(ControlError::NotFound(_))), "{long:?}");
+}
+
+#[tokio::test]
+async fn a_caller_without_a_name_is_not_kept_in_mind() {
+    let daemon = Fake::new();
+    let (_server, client) = pair(&daemon).await;
+    let wanted = Wanted { boards: vec!["star64".into()], ..Wanted::default() };
+    let refused = client.demand(&wanted).await.unwrap_err();
+    assert!(refused.to_string().contains("no name on the bus"), "{refused}");
+    assert!(daemon.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ Examples:
   roost why hello-2.12             where that build is, and why there
   roost logs -f hello-2.12         its log, followed to the end
   roost timeline                   what happened, drawn: which board built what, and when
+  roost build --on rock5 .#kernel  `nix build`, on this board
   roost drain rock5                give rock5 nothing new; what it runs goes on
   roost fleet init                 make a fleet; this machine holds its key
   roost flash --board rock-5b /dev/sdX
@@ -30,7 +31,8 @@ Exit status:
   2  wrong use
   3  the roost daemon does not answer
   4  no such job or board, or more than one
-  130, 143  `flash` was stopped by a signal: 128 and its number";
+  130, 143  `flash` was stopped by a signal: 128 and its number
+  any  `build` ends as the `nix build` that it runs";
 
 /// Turns boards into native Nix builders that find their users by themselves.
 #[derive(Debug, Parser)]
@@ -47,6 +49,17 @@ pub enum Command {
     /// Ask the daemon.
     #[command(flatten)]
     Ask(Ask),
+
+    /// Run `nix build` with the boards that shall build.
+    #[command(after_help = "\
+Everything after the options is `nix build`'s own. Every user may say where, whether Nix trusts them or
+not. What only this machine itself can build is left to it.
+
+Examples:
+  roost build --on rock5 nixpkgs#legacyPackages.aarch64-linux.hello
+  roost build --on vf2,star64 --wait -- --file . --no-link --print-out-paths
+  roost build --on fast .#firmware          on any board with this label (node.labels)")]
+    Build(Build),
 
     /// Print the lines that tell Nix of the boards.
     #[command(after_help = "\
@@ -304,6 +317,20 @@ pub struct Timeline {
     pub output: Output,
 }
 
+/// `roost build`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// The boards of which one shall build: ids, names or labels.
+    #[arg(long, required = true, value_name = "BOARD", value_delimiter = ',')]
+    pub on: Vec<String>,
+    /// Wait for boards that are away, as long as it takes.
+    #[arg(long)]
+    pub wait: bool,
+    /// What `nix build` is told.
+    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub nix: Vec<OsString>,
+}
+
 /// Which lines to print.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machines {
@@ -392,6 +419,30 @@ mod tests {
                     output: Output::default(),
                 }),
             ),
+            (
+                "roost build --on vf2,star64 --wait nixpkgs#hello -L --on x",
+                Command::Build(Build {
+                    on: vec!["vf2".into(), "star64".into()],
+                    wait: true,
+                    nix: ["nixpkgs#hello", "-L", "--on", "x"].map(OsString::from).into(),
+                }),
+            ),
+            (
+                "roost build --on vf2 --file . --no-link",
+                Command::Build(Build {
+                    on: vec!["vf2".into()],
+                    wait: false,
+                    nix: ["--file", ".", "--no-link"].map(OsString::from).into(),
+                }),
+            ),
+            (
+                "roost build --on vf2 -- --wait",
+                Command::Build(Build {
+                    on: vec!["vf2".into()],
+                    wait: false,
+                    nix: vec!["--wait".into()],
+                }),
+            ),
             ("roost daemon", Command::Daemon { config: names::CONFIG_FILE.into() }),
             (
                 "roost flash --board rock-5b --no-seed -y /dev/sdb",
@@ -426,6 +477,8 @@ mod tests {
             ("roost timeline --since yesterday", ErrorKind::ValueValidation),
             ("roost timeline --last 0", ErrorKind::ValueValidation),
             ("roost timeline --svg a --json", ErrorKind::ArgumentConflict),
+            ("roost build nixpkgs#hello", ErrorKind::MissingRequiredArgument),
+            ("roost build --on", ErrorKind::InvalidValue),
             ("roost drain a b", ErrorKind::UnknownArgument),
             ("roost machines --indirect", ErrorKind::UnknownArgument),
             ("roost update", ErrorKind::MissingRequiredArgument),

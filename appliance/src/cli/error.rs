@@ -113,6 +113,9 @@ pub(crate) enum CommandError {
     /// tokio.
     #[error("cannot wait for input and output: {0}")]
     Runtime(#[source] io::Error),
+    /// Nix.
+    #[error("cannot run nix: {0}; is it on the PATH?")]
+    NoNix(#[source] io::Error),
     /// Printing.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
@@ -148,6 +151,7 @@ impl CommandError {
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Refused(_)
+            | Self::NoNix(_)
             | Self::Machines { .. }
             | Self::Pages(_)
             | Self::Runtime(_)

@@ -1,11 +1,13 @@
 //! The commands, and nothing else: what people type, and what they are shown.
 //!
 //! `args` says what can be typed, `early` picks out what programs start, `commands` ask the daemon,
+//! `build` runs Nix,
 //! `render` and `human` turn views into text, `fleet` changes what is trusted, `flash` writes images,
 //! `update` gives boards new systems, `timeline` draws what happened, `doctor` looks at the machine itself, `pages` writes man pages and
 //! completions.
 
 pub mod args;
+mod build;
 mod check_config;
 mod commands;
 mod doctor;
@@ -66,6 +68,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Hook { words } => return Ok(Early::Hook { words }.run()),
         Command::Daemon { config } => run_daemon::run(&config)?,
         Command::CheckConfig { file, output } => check_config::run(file.as_deref(), output, out)?,
+        Command::Build(args) => return runtime()?.block_on(build::run(&args)),
         Command::Machines(args) if args.direct => {
             runtime()?.block_on(async { machines::direct(&connect().await?, args, out).await })?;
         }

@@ -37,11 +37,18 @@ fn board_table(boards: &[BoardView]) -> String {
     if emulation {
         header.insert(3, "EMULATES");
     }
+    let labels = boards.iter().any(|board| !board.node.labels.is_empty());
+    if labels {
+        header.insert(1, "LABELS");
+    }
     let mut table = table(&header);
     for board in boards {
         let mut row = board_row(board);
         if emulation {
             row.insert(3, words(&board.node.emulated));
+        }
+        if labels {
+            row.insert(1, words(&Vec::from_iter(board.node.labels.iter().cloned())));
         }
         table.add_row(row);
     }
@@ -284,6 +291,16 @@ vf2    away     riscv64-linux  -              2      -        -       -      [fe
 pi4    pending  aarch64-linux  -              2      -        -       -      -                    it belongs to another fleet
 ",
         );
+    }
+
+    #[test]
+    fn labels_have_a_column_if_a_board_has_any() {
+        let mut boards = fixtures::boards();
+        boards[1].node.labels = ["fast", "ssd"].map(str::to_owned).into();
+        let text = status(&fixtures::node(), &boards, None);
+        assert!(text.contains("\nBOARD  LABELS     STATE    SYSTEMS        EMULATES  "), "{text}");
+        assert!(text.contains("\nvf2    fast, ssd  away     riscv64-linux"), "{text}");
+        assert!(text.contains("\nrock5  -          up       aarch64-linux"), "{text}");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::model::NodeView;
 
+/// Nodes that one list may name.
+const MAX_NODE_WORDS: usize = 64;
+
 /// A whole number from `MIN` to `MAX`.
 pub(super) fn within<'de, D, N, const MIN: i64, const MAX: i64>(
     deserializer: D,
@@ -102,14 +105,66 @@ fn system<E: Error>(name: &str) -> Result<(), E> {
 pub(super) fn feature_set<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<BTreeSet<String>>, D::Error> {
+    features(deserializer).map(Some)
+}
+
+/// As [`feature_set`], where none is the same as the empty set.
+pub(super) fn features<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeSet<String>, D::Error> {
     let features = BTreeSet::<String>::deserialize(deserializer)?;
-    let valid = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
-    match features.iter().find(|f| f.is_empty() || *f == "-" || !f.bytes().all(valid)) {
+    match features.iter().find(|feature| !is_word(feature)) {
         Some(bad) => Err(unlike(bad, "a system feature such as big-parallel")),
-        None => Ok(Some(features)),
+        None => Ok(features),
     }
 }
 
-fn unlike<E: Error>(value: impl Display, expected: &str) -> E {
+/// Labels of a node.
+pub(super) fn labels<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeSet<String>, D::Error> {
+    let labels = BTreeSet::<String>::deserialize(deserializer)?;
+    let (most, longest) = (NodeView::MAX_LABELS, NodeView::MAX_LABEL_BYTES);
+    if labels.len() > most {
+        return Err(D::Error::custom(format!("{} labels: expected {most} at most", labels.len())));
+    }
+    match labels.iter().find(|label| !is_word(label) || label.len() > longest) {
+        Some(bad) => Err(unlike(bad, &format!("a word of {longest} bytes at most, such as fast"))),
+        None => Ok(labels),
+    }
+}
+
+/// Nodes that are wanted somewhere: ids, names and labels.
+pub(super) fn node_words<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeSet<String>, D::Error> {
+    let words = BTreeSet::<String>::deserialize(deserializer)?;
+    if words.len() > MAX_NODE_WORDS {
+        let many = format!("{} nodes: expected {MAX_NODE_WORDS} at most", words.len());
+        return Err(D::Error::custom(many));
+    }
+    match words.iter().find(|word| !is_word(word) || word.len() > 63) {
+        Some(bad) => Err(unlike(bad, "the id, the name or a label of a node")),
+        None => Ok(words),
+    }
+}
+
+/// A system, if there is one.
+pub(super) fn system_opt<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name != "builtin" {
+        system(&name)?;
+    }
+    Ok(Some(name))
+}
+
+fn is_word(word: &str) -> bool {
+    let valid = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+    !word.is_empty() && word != "-" && word.bytes().all(valid)
+}
+
+pub(super) fn unlike<E: Error>(value: impl Display, expected: &str) -> E {
     E::custom(format!("\"{value}\" is not valid here: expected {expected}"))
 }

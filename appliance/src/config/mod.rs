@@ -7,7 +7,9 @@
 
 mod checks;
 mod error;
+mod glob;
 mod placement;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -17,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use placement::{Admission, Placement, SystemPlacement};
+pub use rules::Rule;
 
-use checks::{feature_set, name_opt, speed_opt, system_list, within, within_opt};
+use checks::{feature_set, labels, name_opt, speed_opt, system_list, within, within_opt};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +39,9 @@ pub struct Config {
     pub placement: Placement,
     /// When it starts no more builds.
     pub admission: Admission,
+    /// Where single jobs go: `[[rule]]`.
+    #[serde(deserialize_with = "rules::all", skip_serializing_if = "Vec::is_empty")]
+    pub rule: Vec<Rule>,
 }
 
 /// `[node]`: who this node is.
@@ -50,6 +56,10 @@ pub struct Node {
     /// host name (RFC 1123). Unset: the host name.
     #[serde(deserialize_with = "name_opt")]
     pub name: Option<String>,
+    /// Words by which people tell nodes apart, such as `fast`: at most 16 of
+    /// 32 bytes.
+    #[serde(deserialize_with = "labels")]
+    pub labels: BTreeSet<String>,
 }
 
 /// `[board]`: what this node offers to others.

@@ -20,6 +20,7 @@ fn every_key_is_read() {
         [node]
         id = "rock5-0a1b"
         name = "rock5"
+        labels = ["fast", "ssd"]
         [board]
         enable = true
         slots = 4
@@ -57,11 +58,22 @@ fn every_key_is_read() {
         heat_margin_c = 10
         max_memory_pressure_percent = 11
         min_memory_mib = 12
+        [[rule]]
+        name = ["chromium*", "llvm-?"]
+        system = "aarch64-linux"
+        features = ["big-parallel"]
+        prefer = ["fast"]
+        require = ["rock5", "vf2"]
+        avoid = ["pi4"]
+        [[rule]]
+        name = "hello"
+        avoid = ["pi4"]
         "#,
     )
     .unwrap();
     let back = toml::to_string(&config).unwrap();
     assert_eq!(parse(&back).unwrap(), config);
+    assert_eq!(config.rule.len(), 2);
     let given = serde_json::to_value(&config).unwrap();
     let defaults = serde_json::to_value(Config::default()).unwrap();
     for (section, keys) in defaults.as_object().unwrap() {
@@ -94,7 +106,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_valid_ones() {
     let error = parse("[boards]\nenable = true\n").unwrap_err();
     assert!(error.starts_with("/etc/roost/roost.toml:1: unknown key `boards`"), "{error}");
     assert!(
-        error.contains("`node`, `board`, `workstation`, `queue`, `placement`, `admission`"),
+        error.contains("`node`, `board`, `workstation`, `queue`, `placement`, `admission`, `rule`"),
         "{error}"
     );
 }
@@ -119,6 +131,12 @@ fn a_value_of_the_wrong_type_or_range_is_shown_in_its_line() {
         ("[queue]\nmax_jobs = 99999999999999999999", 2, ""),
         ("[node]\nname = \"Rock 5\"", 2, "\"Rock 5\" is not valid here"),
         ("[node]\nid = \"\"", 2, "expected 1 to 63"),
+        ("[node]\nlabels = [\"very fast\"]", 2, "\"very fast\" is not valid here"),
+        ("[node]\nlabels = [\"a-label-of-more-than-32-bytes-is-long\"]", 2, "of 32 bytes at most"),
+        ("[[rule]]\nname = \"\"\nprefer = [\"a\"]", 2, "expected a pattern of 1 to 256 bytes"),
+        ("[[rule]]\nsystem = \"arm\"\nprefer = [\"a\"]", 2, "\"arm\" is not valid here"),
+        ("[[rule]]\nname = \"a\"\navoid = [\"a b\"]", 3, "\"a b\" is not valid here"),
+        ("[[rule]]\nname = \"a\"\nforbid = [\"a\"]", 3, "unknown key `forbid`, expected one of"),
         ("[board]\nsystems = []", 2, "builds nothing"),
         ("[board]\nsystems = [\"aarch64\"]", 2, "\"aarch64\" is not valid here"),
         ("[board]\nfeatures = [\"big parallel\"]", 2, "\"big parallel\" is not valid here"),

@@ -1,4 +1,4 @@
-//! Who is behind a build hook: the user and process that asked Nix for the build, and the Nix that builds
+//! Who is behind a build hook: the user and processes that asked Nix for the build, and the Nix that builds
 //! it. For fairness, placement and display, never for access control.
 
 use std::{fs, path::Path};
@@ -83,12 +83,51 @@ fn builds_of(proc: &Path, pid: i32) -> u32 {
     u32::try_from(children.split_whitespace().filter(is_build).count()).unwrap_or(u32::MAX)
 }
 
+/// The processes that a build was asked for by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ancestry {
+    /// From the build hook to the first process: the client of nix-daemon, and who has started it.
+    Known(Vec<i32>),
+    /// nix-daemon does not say who its client is, or some of them have ended.
+    Unknown,
+}
+
+/// More generations than any session has.
+const MAX_ANCESTORS: usize = 64;
+
+/// The ancestry of the `roost connect` with this process id.
+#[must_use]
+pub(super) fn ancestry(pid: i32) -> Ancestry {
+    trace(pid, |pid| {
+        let process = Process::read(pid)?;
+        match process.nix_client {
+            Some(client) => Some(client),
+            None if process.is_nix_daemon => None,
+            None => Some(process.parent),
+        }
+    })
+}
+
+/// Follows processes to whoever they come from, as `asker` says; none if it does not know.
+fn trace(pid: i32, asker: impl Fn(i32) -> Option<i32>) -> Ancestry {
+    let (mut here, mut processes) = (pid, Vec::new());
+    while here > 1 && processes.len() < MAX_ANCESTORS {
+        processes.push(here);
+        match asker(here) {
+            Some(next) => here = next,
+            None => return Ancestry::Unknown,
+        }
+    }
+    Ancestry::Known(processes)
+}
+
 struct Process {
     parent: i32,
     user: String,
     nix_client: Option<i32>,
     /// Whether it is Nix's build hook.
     is_hook: bool,
+    is_nix_daemon: bool,
 }
 
 impl Process {
@@ -100,6 +139,7 @@ impl Process {
             user: user_name(field(&status, "Uid:")?),
             nix_client: nix_client(&command),
             is_hook: is_hook(&command),
+            is_nix_daemon: is_nix_daemon(&command).is_some(),
         })
     }
 }
@@ -111,12 +151,19 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 
 /// `nix-daemon <pid of the client>`, as nix-daemon writes over its own command line.
 fn nix_client(command: &[u8]) -> Option<i32> {
-    let mut words = command.split(|byte| *byte == 0);
-    let program = std::str::from_utf8(words.next()?).ok()?;
-    if !program.ends_with("nix-daemon") {
-        return None;
-    }
-    std::str::from_utf8(words.next()?).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
+    let words = is_nix_daemon(command)?;
+    std::str::from_utf8(words.split(|byte| *byte == 0).next()?)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+        .filter(|pid| *pid > 0)
+}
+
+/// The arguments of a nix-daemon.
+fn is_nix_daemon(command: &[u8]) -> Option<&[u8]> {
+    let end = command.iter().position(|byte| *byte == 0)?;
+    command[..end].ends_with(b"nix-daemon").then(|| &command[end + 1..])
 }
 
 /// `nix __build-remote <verbosity>`.
@@ -178,6 +225,27 @@ mod tests {
         let asker = asker(i32::try_from(std::process::id()).unwrap(), true, 3);
         assert_eq!(asker.pid, i32::try_from(std::os::unix::process::parent_id()).unwrap());
         assert!(asker.willing && asker.slots == 3, "{asker:?}");
+    }
+
+    #[test]
+    fn ancestors_are_followed_through_nix_daemon_to_the_first_process() {
+        // roost connect (9), its hook (8), nix-daemon's process (7) for nix (5) of roost build (4).
+        let asker = |pid| {
+            Some(match pid {
+                9 => 8,
+                8 => 7,
+                7 => 5,
+                5 => 4,
+                _ => 1,
+            })
+        };
+        assert_eq!(trace(9, asker), Ancestry::Known(vec![9, 8, 7, 5, 4]));
+        let silent = |pid| (pid != 7).then_some(pid - 1);
+        assert_eq!(trace(9, silent), Ancestry::Unknown);
+        let circle = |pid: i32| Some(pid);
+        assert!(matches!(trace(9, circle), Ancestry::Known(all) if all.len() == MAX_ANCESTORS));
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(matches!(ancestry(own), Ancestry::Known(all) if all[0] == own));
     }
 
     #[test]

@@ -11,11 +11,12 @@ use tracing::{info, warn};
 use super::{
     belonging::Belonging,
     builder::{Here, Standing},
+    demands::Demands,
     emulation::Second,
     parts::Parts,
 };
 use crate::{
-    bus::{ControlError, JobLog, NodeControl},
+    bus::{Caller, ControlError, Foreseen, JobLog, NodeControl, Wanted},
     dispatch::{Dispatcher, FindError},
     fleet::Fleet,
     model::{BoardView, Change, ControlRequest, JobView, NodeView, Why},
@@ -37,6 +38,7 @@ struct Inner {
     emulation: Option<Arc<Second>>,
     logs: Logs,
     belonging: Belonging,
+    demands: Demands,
     view: watch::Sender<NodeView>,
     /// Something has happened that may need this node's health: a job changed, or somebody came.
     stirred: Notify,
@@ -51,9 +53,15 @@ impl Control {
             emulation: parts.emulation.clone(),
             logs: parts.logs.clone(),
             belonging: parts.belonging.clone(),
+            demands: Demands::new(parts),
             view: watch::Sender::new(parts.view.clone()),
             stirred: Notify::new(),
         }))
+    }
+
+    /// Where callers want their builds.
+    pub(super) fn demands(&self) -> Demands {
+        self.0.demands.clone()
     }
 
     /// This node's description, from now on.
@@ -246,6 +254,14 @@ impl NodeControl for Control {
 
     async fn cancel(&self, query: &str) -> Result<(), ControlError> {
         self.0.dispatcher.cancel(query, "roost cancel").await.map(drop).map_err(ControlError::from)
+    }
+
+    async fn demand(&self, caller: Caller, wanted: Wanted) -> Result<Foreseen, ControlError> {
+        self.0.demands.take(caller, wanted)
+    }
+
+    fn forget(&self, caller: &str) {
+        self.0.demands.forget(caller);
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {

@@ -82,6 +82,7 @@ impl Facts {
             temperature_mc: observe::vitals::temperature_mc("/".as_ref()),
             nix_version: self.nix_version.clone(),
             speed: self.speed,
+            labels: config.node.labels.clone(),
             ..NodeView::default()
         };
         if board.enable {

@@ -5,6 +5,7 @@ mod belonging;
 mod builder;
 mod client;
 mod control;
+mod demands;
 mod emulation;
 mod here;
 mod nodes;

@@ -27,13 +27,13 @@ use super::{
     updates::Updates,
 };
 use crate::{
-    config::{Config, Placement},
+    config::{Config, Placement, Rule},
     discover::Service,
     dispatch::{self, Dispatcher, Inputs, Paths, Patience, Policies},
     execute::{BuildSettings, LocalNix, Queries},
     fleet::{self, Fleet, Places},
     graph::{self, Keeper},
-    model::{Emulation, NodeView},
+    model::{Demand, Emulation, NodeView},
     names,
     place::{Policy, admission},
     queue::{
@@ -124,6 +124,7 @@ impl Parts {
                 away: Duration::from_secs(config.workstation.away_timeout_s),
             },
             policy: policies(config.placement.clone()),
+            rules: rules(&config.rule),
         });
         let own = emulation.iter().map(|emulation| emulation.view.clone()).collect();
         let places = places(&config, view.mem_mib, own)?;
@@ -176,6 +177,7 @@ fn places(config: &Config, mem_mib: u64, own: Vec<NodeView>) -> Result<Places, D
     Ok(Places {
         machines: names::MACHINES_FILE.into(),
         connect_dir: names::CONNECT_DIR.into(),
+        only_dir: names::ONLY_DIR.into(),
         program: std::env::current_exe().map_err(system("find this program's own file"))?,
         mem_mib,
         own,
@@ -188,6 +190,16 @@ fn policies(placement: Placement) -> Policies {
     Box::new(move |system| Policy {
         emulation: placement.emulation(system),
         native_wait: placement.native_wait_s(system).map(Duration::from_secs),
+    })
+}
+
+/// What the rules that apply to a job ask for, all together.
+fn rules(rules: &[Rule]) -> dispatch::Rules {
+    let rules: Vec<_> =
+        rules.iter().zip(1..).map(|(rule, number)| (rule.clone(), rule.demand(number))).collect();
+    Box::new(move |job| {
+        let apply = rules.iter().filter(|it| it.0.applies(job.name, job.system, job.features));
+        apply.fold(Demand::default(), |all, (_, demand)| all.and(demand))
     })
 }
 

@@ -1,7 +1,8 @@
 //! Receives who comes through the door, and sends each to the session that speaks its language.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
+use nix_compat::store_path::StorePath;
 use tokio::{
     io::{AsyncWriteExt as _, BufReader},
     sync::watch,
@@ -15,9 +16,9 @@ use crate::{
     dispatch::Dispatcher,
     enrol::answer,
     execute::{Link, Queries},
-    fleet::{Deliveries, Fleet, Missing, Whereabouts, connect::Session},
+    fleet::{Deliveries, Fleet, Missing, Whereabouts, connect::Session, machines},
     graph::Keeper,
-    model::{Inquiry, JobId, NodeView},
+    model::{Demand, Inquiry, JobId, NodeView, Origin, Want, Wish},
     trust::parse_fingerprint,
     wire::{
         command::Command,
@@ -34,6 +35,7 @@ use crate::{
 pub(super) struct Visits {
     dispatcher: Dispatcher,
     graph: Option<Keeper>,
+    fleet: Option<Fleet>,
     nix: LocalNix,
     queries: Queries,
     whereabouts: Arc<dyn Whereabouts>,
@@ -49,6 +51,7 @@ impl Visits {
         Self {
             dispatcher: parts.dispatcher.clone(),
             graph: parts.graph.clone(),
+            fleet: parts.fleet.clone(),
             nix: LocalNix {
                 socket: parts.socket.clone(),
                 store_dir: PathBuf::from("/nix/store"),
@@ -95,7 +98,15 @@ impl Visits {
 
     async fn serve(self, visit: Visit) {
         match &visit.request {
-            Request::Connect { .. } => self.connect(visit).await,
+            Request::Connect { selector } => match self.only(selector) {
+                Ok(only) => self.connect(visit, only).await,
+                Err(why) => {
+                    let mut notes = visit.notes;
+                    info!("a build hook was sent away: {why}");
+                    notes.text(format!("roost: {why}\n")).await;
+                    notes.end(1).await;
+                }
+            },
             Request::Advise { willing, slots, drv_path, system, features } => {
                 let inquiry = Inquiry {
                     asker: client::asker(visit.caller.pid, *willing, *slots),
@@ -115,10 +126,27 @@ impl Visits {
         }
     }
 
+    /// What a line of the machines file says of where jobs are to be built: one of a single board's.
+    fn only(&self, selector: &str) -> Result<Demand, String> {
+        let Some(stem) = machines::stem_of_only(selector) else { return Ok(Demand::default()) };
+        let members = self.fleet.iter().flat_map(Fleet::members).map(|board| board.node());
+        let board = members.into_iter().find(|board| machines::only(&board.id) == stem);
+        let board = board.ok_or_else(|| {
+            format!("the board of {selector} is no longer part of this fleet; see `roost status`")
+        })?;
+        let origin = Origin::Only(board.name);
+        Ok(Wish { origin, want: Want::Require, nodes: [board.id].into() }.into())
+    }
+
     /// A stock build hook of the local Nix.
-    async fn connect(self, visit: Visit) {
+    async fn connect(self, visit: Visit, only: Demand) {
         let Visit { caller, input, output, mut lifeline, mut notes, .. } = visit;
         let asker = client::behind(caller.pid);
+        let demands = self.control.demands();
+        let demand = move |drv_path: &StorePath, system: &str, features: &BTreeSet<String>| {
+            let ancestry = || client::ancestry(caller.pid);
+            demands.of(drv_path, system, features, ancestry).and(&only)
+        };
         let session = Session {
             builds: Told::new(self.dispatcher, self.graph, asker.worker),
             whereabouts: self.whereabouts,
@@ -127,6 +155,7 @@ impl Visits {
             queries: self.queries,
             socket: self.nix.socket,
             client: asker.client,
+            demand: Arc::new(demand),
             reader: BufReader::with_capacity(64 << 10, input),
             writer: output,
         };

@@ -6,10 +6,10 @@ use nix_compat::store_path::StorePath;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::{Dispatcher, Live, feed, now_ms};
+use super::{Dispatcher, Live, demanded, feed, now_ms, now_s};
 use crate::{
     model::{
-        Builds, Course, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Size,
+        Builds, Course, Demand, How, Job, JobId, JobState, Outputs, Payload, Refusal, Site, Size,
         Submission, Ticket,
     },
     queue::{Durability, QueueError, logs::Start, rules},
@@ -33,7 +33,7 @@ impl Builds for Dispatcher {
     async fn submit(&self, submission: Submission) -> Result<Ticket, Refusal> {
         let id = submission.key.id();
         loop {
-            match self.step(&id, submission.forwarded)? {
+            match self.step(&id, &submission)? {
                 Step::Attach(ticket) => return Ok(ticket),
                 Step::WaitForOther(mut ended) => {
                     // The sender is dropped, never used: an error is the end.
@@ -77,7 +77,8 @@ impl Dispatcher {
         self.release_roots(id).await;
     }
 
-    fn step(&self, id: &JobId, forwarded: bool) -> Result<Step, Refusal> {
+    fn step(&self, id: &JobId, submission: &Submission) -> Result<Step, Refusal> {
+        let forwarded = submission.forwarded;
         let mut state = self.state();
         if state.stopping {
             return Err(Refusal::Stopping);
@@ -93,6 +94,9 @@ impl Dispatcher {
                 return Err(Refusal::SentOn(name));
             }
             live.job.forwarded |= forwarded;
+            if live.job.demand != submission.demand {
+                self.wanted_elsewhere(live, &submission.demand);
+            }
             return Ok(Step::Attach(self.attach(live)));
         }
         let held = state.open_jobs() + state.busy.len();
@@ -102,6 +106,20 @@ impl Dispatcher {
         let (ended, watcher) = watch::channel(());
         state.busy.insert(id.clone(), watcher);
         Ok(Step::Accept(ended))
+    }
+
+    /// A job that is there is asked for with another demand. It is left as it is, unless nobody else
+    /// waits for it and it has not begun. (The record on disk follows when it begins.)
+    fn wanted_elsewhere(&self, live: &mut Live, demand: &Demand) {
+        let words = if demand.is_empty() { "anywhere".to_owned() } else { demand.to_string() };
+        if live.is_for_the_taking() {
+            live.job.note(now_s(), format!("asked for again: {words}"));
+            live.job.demand.clone_from(demand);
+            live.demand = demanded(&self.0.rules, &live.job);
+            self.0.wake.notify_one();
+        } else if !demand.is_empty() && !live.is_done() {
+            live.job.note(now_s(), format!("asked for again: {words}; it is left as it is"));
+        }
     }
 
     async fn accept(&self, submission: Submission) -> (JobId, Result<Ticket, Refusal>) {
@@ -140,6 +158,7 @@ impl Dispatcher {
             accepted_s: accepted_ms / 1000,
             deaths: 0,
             forwarded: submission.forwarded,
+            demand: submission.demand,
             how: How::default(),
             build_ms: None,
             course: Course::of_accepted(accepted_ms),
@@ -159,7 +178,8 @@ impl Dispatcher {
             let mut state = self.state();
             let turn = state.turn();
             state.advised.arrived(&job.key.drv_path);
-            let mut live = Live::new(job, turn, log);
+            let demand = demanded(&self.0.rules, &job);
+            let mut live = Live::new(job, demand, turn, log);
             let few = state.open_jobs() < PAYLOADS_AT_HAND;
             live.payload = few.then_some(submission.payload);
             let ticket = self.attach(&mut live);

@@ -7,7 +7,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::{
     execute::{Copied, Measured, Stage},
-    model::{Course, How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
+    model::{Course, Demand, How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
     queue::logs::LogWriter,
 };
 
@@ -23,6 +23,8 @@ pub(super) enum Progress {
 /// A job and everything that is true of it only while the daemon runs.
 pub(super) struct Live {
     pub(super) job: Job,
+    /// Where it is to be built, by who asked and by the configuration.
+    pub(super) demand: Demand,
     /// Place in the order of acceptance.
     pub(super) turn: u64,
     pub(super) progress: watch::Sender<Progress>,
@@ -59,7 +61,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(job: Job, turn: u64, log: Option<LogWriter>) -> Self {
+    pub(super) fn new(job: Job, demand: Demand, turn: u64, log: Option<LogWriter>) -> Self {
         let progress = match &job.state {
             JobState::Done { result, .. } => Progress::Ended(result.clone()),
             JobState::Queued | JobState::Running { .. } => {
@@ -68,6 +70,7 @@ impl Live {
         };
         Self {
             job,
+            demand,
             turn,
             progress: watch::Sender::new(progress),
             attached: 0,
@@ -98,6 +101,11 @@ impl Live {
         self.node().is_some()
             && !self.vacated
             && (self.building.is_none() || self.job.how == How::Emulated)
+    }
+
+    /// Whether nobody waits for it and it has not begun, so that whoever asks next says where.
+    pub(super) fn is_for_the_taking(&self) -> bool {
+        self.attached == 0 && self.job.state == JobState::Queued
     }
 
     pub(super) fn is_done(&self) -> bool {

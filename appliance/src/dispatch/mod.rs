@@ -10,6 +10,7 @@ mod accept;
 mod advise;
 mod control;
 mod feed;
+mod foresee;
 mod learning;
 mod live;
 mod moves;
@@ -32,7 +33,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::{
     execute::Execute,
     learn::{Source, Table},
-    model::{Ahead, Change, JobId, JobKey, JobState},
+    model::{Ahead, Change, Demand, Job, JobId, JobKey, JobState},
     place::{NodeFacts, Policy, local::LocalFacts},
     queue::{
         Queue, Recovery,
@@ -42,6 +43,7 @@ use crate::{
 };
 use advise::Memory;
 pub use control::FindError;
+pub use foresee::Foresight;
 use learning::Learning;
 use live::Live;
 
@@ -117,7 +119,23 @@ pub struct Parts {
     pub patience: Patience,
     /// When jobs for a system may be emulated.
     pub policy: Policies,
+    /// Where jobs are to be built.
+    pub rules: Rules,
 }
+
+/// What a rule is told of a job.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The derivation's name without `.drv`.
+    pub name: &'a str,
+    /// Nix's word for what it runs on.
+    pub system: &'a str,
+    /// `requiredSystemFeatures`.
+    pub features: &'a BTreeSet<String>,
+}
+
+/// Where the configuration wants jobs to be built.
+pub type Rules = Box<dyn Fn(Asked<'_>) -> Demand + Send + Sync>;
 
 /// Policies by system.
 pub type Policies = Box<dyn Fn(&str) -> Policy + Send + Sync>;
@@ -137,6 +155,7 @@ struct Inner {
     patience: Patience,
     policy: Policies,
     learning: Learning,
+    rules: Rules,
     state: Mutex<State>,
     /// Something changed that placement should look at.
     wake: Notify,
@@ -180,7 +199,8 @@ impl Dispatcher {
                 // A log that cannot be opened is no reason not to build.
                 _ => parts.logs.writer(&job.id(), Start::Continue).ok(),
             };
-            state.jobs.insert(job.id(), Live::new(job, turn, log));
+            let demand = demanded(&parts.rules, &job);
+            state.jobs.insert(job.id(), Live::new(job, demand, turn, log));
         }
         Self(Arc::new(Inner {
             queue: parts.queue,
@@ -193,6 +213,7 @@ impl Dispatcher {
             patience: parts.patience,
             policy: parts.policy,
             learning: Learning::new(parts.recovery.history),
+            rules: parts.rules,
             state: Mutex::new(state),
             wake: Notify::new(),
             changes: broadcast::channel(64).0,
@@ -221,6 +242,12 @@ impl Dispatcher {
         // changed in memory is not used for long.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What whoever asked and the configuration together ask of a job's place.
+fn demanded(rules: &Rules, job: &Job) -> Demand {
+    let Job { name, system, features, .. } = job;
+    rules(Asked { name, system, features }).and(&job.demand)
 }
 
 /// Seconds since 1970; 0 if the clock is before that.

@@ -9,7 +9,7 @@ use tracing::info;
 use super::{Dispatcher, Live, State, live::Progress, now_s, reckon::Reckoner, run::Ending};
 use crate::{
     execute::Stage,
-    model::{Job, JobId, JobKey, JobState, Outputs, Site},
+    model::{ANYWHERE, Demand, Job, JobId, JobKey, JobState, Outputs, Site},
     place::{self, Among, Decision, JobFacts, NodeFacts, WaitFor},
     queue::rules,
 };
@@ -89,8 +89,9 @@ impl Dispatcher {
         movable.sort_unstable();
         for (_, id) in movable {
             let Some(live) = state.jobs.get(&id) else { continue };
-            let (record, avoid) = (live.job.clone(), live.avoid.clone());
-            let job = self.job_facts(&reckoner, &record, live, now);
+            let (record, demand) = (live.job.clone(), live.demand.clone());
+            let avoid = live.avoid.clone();
+            let job = self.job_facts(&reckoner, (&record, &demand), live, now);
             let job = JobFacts { avoid: avoid.as_deref(), ..job };
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             if Self::reconsider(live, &job, &mut facts, &mut round) {
@@ -132,7 +133,7 @@ impl Dispatcher {
             .iter()
             .map(|live| JobFacts {
                 avoid: live.avoid.as_deref(),
-                ..self.job_facts(reckoner, &live.job, live, round.now)
+                ..self.job_facts(reckoner, (&live.job, &live.demand), live, round.now)
             })
             .collect();
         let turns = jobs.iter().zip(&waiting).map(|(job, live)| place::Turn {
@@ -150,7 +151,7 @@ impl Dispatcher {
     fn job_facts<'a>(
         &self,
         reckoner: &Reckoner,
-        job: &'a Job,
+        (job, demand): (&'a Job, &'a Demand),
         live: &Live,
         now: Instant,
     ) -> JobFacts<'a> {
@@ -159,10 +160,13 @@ impl Dispatcher {
             Site::Here if job.forwarded => Among::Here,
             Site::Here => Among::All,
         };
+        // Whoever has sent it here has chosen.
+        let demand = if among == Among::Here { &ANYWHERE } else { demand };
         JobFacts {
             system: &job.system,
             features: &job.features,
             among,
+            demand,
             policy: (self.0.policy)(&job.system),
             waited: live.waited(now),
             times: reckoner.times(job),

@@ -4,7 +4,7 @@
 mod tests;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -420,6 +420,7 @@ impl Board {
         view.systems.retain(|system| kind::System::is_valid(system));
         view.emulated.retain(|system| kind::System::is_valid(system));
         view.features.retain(|feature| kind::Feature::is_valid(feature));
+        view.labels = bounded(std::mem::take(&mut view.labels));
         for text in [&mut view.name, &mut view.paused, &mut view.trouble, &mut view.update_note] {
             *text = first_line(text.as_bytes());
         }
@@ -472,6 +473,13 @@ impl Board {
         drop(state);
         context.changed.send_replace(());
     }
+}
+
+/// Labels as a configuration may have them; others are left out.
+fn bounded(labels: BTreeSet<String>) -> BTreeSet<String> {
+    let fits =
+        |label: &String| label.len() <= NodeView::MAX_LABEL_BYTES && kind::Feature::is_valid(label);
+    labels.into_iter().filter(fits).take(NodeView::MAX_LABELS).collect()
 }
 
 /// Sends a request to a board; an error is why it is away now.

@@ -38,7 +38,9 @@ use crate::{
         Queries,
         nix::{self, NixClient},
     },
-    model::{Builds, Client, JobEvent, JobKey, Mode, Payload, Site, Submission, realised_paths},
+    model::{
+        Builds, Client, Demand, JobEvent, JobKey, Mode, Payload, Site, Submission, realised_paths,
+    },
 };
 
 /// A hook that has been started speaks at once.
@@ -71,6 +73,9 @@ pub enum ConnectError {
     },
 }
 
+/// Where a client's derivations are to be built, by path, system and required features.
+pub type Demands = Arc<dyn Fn(&StorePath, &str, &BTreeSet<String>) -> Demand + Send + Sync>;
+
 /// A session with one build hook.
 pub struct Session<B, R, W> {
     /// What builds.
@@ -87,6 +92,8 @@ pub struct Session<B, R, W> {
     pub socket: PathBuf,
     /// Who asks.
     pub client: Client,
+    /// Where what it asks for is to be built.
+    pub demand: Demands,
     /// What the client sends.
     pub reader: BufReader<R>,
     /// What the client receives.
@@ -201,10 +208,13 @@ impl<B: Builds, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> Sessi
                     BuildMode::Check => Mode::Check,
                 };
                 let outputs = [JobKey::ALL_OUTPUTS.to_owned()].into();
+                let (system, features) = (drv.platform.clone(), drv.required_system_features());
+                let demand = (self.demand)(&drv_path, &system, &features);
                 let submission = Submission {
                     key: JobKey { drv_path, outputs, mode, site: Site::Elsewhere },
-                    system: drv.platform.clone(),
-                    features: drv.required_system_features(),
+                    system,
+                    features,
+                    demand,
                     payload: Payload::Derivation(drv),
                     client: self.client.clone(),
                     forwarded: false,

@@ -25,6 +25,8 @@ const MAX_JOBS: u32 = 200;
 const HOOK_MIB: u64 = 4;
 /// Nix names a lock file after the URI; file names hold 255 bytes.
 const MAX_SELECTOR: usize = 40;
+/// How the selectors of one board's lines begin. No system does: `only` is no CPU.
+const ONLY: &str = "only-";
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,16 +76,8 @@ pub fn lines(
     mem_mib: u64,
     max_jobs: Option<u32>,
 ) -> Vec<Line> {
-    let mut kinds = BTreeSet::new();
-    for board in boards.iter().filter(|board| board.slots > 0) {
-        let native = board.systems.iter().map(|system| (system, How::Native));
-        let emulated = board.emulated.iter().filter(|system| emulates(system));
-        for (system, how) in native.chain(emulated.map(|system| (system, How::Emulated))) {
-            let features = board.features.iter().filter(|feature| how.has(feature));
-            kinds.insert((system.clone(), features.cloned().collect()));
-        }
-    }
-    let max_jobs = max_jobs.unwrap_or_else(|| jobs_a_line(mem_mib, kinds.len())).min(MAX_JOBS);
+    let kinds: BTreeSet<_> = boards.iter().flat_map(|board| kinds(board, &emulates)).collect();
+    let max_jobs = promised(max_jobs, mem_mib, kinds.len());
     let mut taken = BTreeMap::<String, usize>::new();
     kinds
         .into_iter()
@@ -95,6 +89,69 @@ pub fn lines(
             Line { selector, system, features, max_jobs }
         })
         .collect()
+}
+
+/// The lines for one board alone, as [`lines`]. Their selectors are [`only`] the board's.
+#[must_use]
+pub fn lines_of(
+    board: &NodeView,
+    emulates: impl Fn(&str) -> bool,
+    mem_mib: u64,
+    max_jobs: Option<u32>,
+) -> Vec<Line> {
+    let kinds = kinds(board, &emulates);
+    let max_jobs = promised(max_jobs, mem_mib, kinds.len());
+    let stem = only(&board.id);
+    kinds
+        .into_iter()
+        .zip(1_usize..)
+        .map(|((system, features), number)| {
+            let selector = format!("{stem}-{number}");
+            Line { selector, system, features, max_jobs }
+        })
+        .collect()
+}
+
+/// What the selectors of a board's own lines have before their number.
+#[must_use]
+pub fn only(id: &str) -> String {
+    /// A number has six digits at most: a description is no longer.
+    const LONGEST: usize = MAX_SELECTOR - ONLY.len() - "-123456".len();
+    let name = tame(id);
+    if name.len() <= LONGEST && name == id {
+        return format!("{ONLY}{name}");
+    }
+    let hash = nix_compat::nixbase32::encode(&Sha256::digest(id)[..10]);
+    let beginning: String = name.chars().take(LONGEST - 1 - hash.len()).collect();
+    format!("{ONLY}{beginning}-{hash}")
+}
+
+/// What a selector has before its number if it is one of a board's own lines.
+#[must_use]
+pub fn stem_of_only(selector: &str) -> Option<&str> {
+    let (stem, number) = selector.rsplit_once('-')?;
+    let numbered = !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit());
+    (stem.starts_with(ONLY) && numbered).then_some(stem)
+}
+
+/// The systems that a board runs, each with the features that it has there.
+fn kinds(
+    board: &NodeView,
+    emulates: &impl Fn(&str) -> bool,
+) -> BTreeSet<(String, BTreeSet<String>)> {
+    if board.slots == 0 {
+        return BTreeSet::new();
+    }
+    let native = board.systems.iter().map(|system| (system, How::Native));
+    let emulated = board.emulated.iter().filter(|system| emulates(system));
+    let all = native.chain(emulated.map(|system| (system, How::Emulated)));
+    let features = |how: How| board.features.iter().filter(move |feature| how.has(feature));
+    all.map(|(system, how)| (system.clone(), features(how).cloned().collect())).collect()
+}
+
+/// Jobs that each line promises: as configured, else as memory allows.
+fn promised(max_jobs: Option<u32>, mem_mib: u64, lines: usize) -> u32 {
+    max_jobs.unwrap_or_else(|| jobs_a_line(mem_mib, lines)).min(MAX_JOBS)
 }
 
 /// The file's text.
@@ -207,6 +264,29 @@ mod tests {
         let boards = [board("aarch64-linux", &["a-b"]), board("aarch64-linux", &["a", "b"])];
         let lines = lines(&boards, |_| true, 1024, None);
         assert_ne!(lines[0].selector, lines[1].selector);
+    }
+
+    #[test]
+    fn a_boards_own_lines_name_it_and_nobody_else() {
+        let of = |id: &str| NodeView { id: id.to_owned(), ..board("aarch64-linux", &["kvm"]) };
+        let lines = lines_of(&of("rock5-0a1b"), |_| true, 1024, Some(4));
+        let lines: Vec<_> = lines.iter().map(Line::render).collect();
+        assert_eq!(
+            lines,
+            ["ssh-ng://localhost?remote-program=/run/roost/connect/only-rock5-0a1b-1 \
+              aarch64-linux - 4 1 kvm - -"]
+        );
+        let long = "x".repeat(60);
+        for id in ["a", "a-1", "only-a", "A", "a_1", &long, &format!("{long}y")] {
+            let line = &lines_of(&of(id), |_| true, 1024, None)[0];
+            assert!(line.selector.len() <= MAX_SELECTOR, "{}", line.selector);
+            assert_eq!(stem_of_only(&line.selector), Some(only(id).as_str()));
+        }
+        let stems: BTreeSet<_> = ["a", "a-1", "A", "a_1", &long].map(only).into();
+        assert_eq!(stems.len(), 5);
+        for other in ["aarch64-linux-kvm", "only-a", "only-a-", "only"] {
+            assert_eq!(stem_of_only(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use nix_compat::nix_daemon::{BuildResult, StderrMessage};
 use tokio::sync::mpsc;
 
-use super::{Client, JobId, JobKey, Payload};
+use super::{Client, Demand, JobId, JobKey, Payload};
 
 /// A request to build something.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct Submission {
     pub client: Client,
     /// Whether another node sends it here as its executor: see [`super::Job::forwarded`].
     pub forwarded: bool,
+    /// Where it is to be built, beside what the configuration says.
+    pub demand: Demand,
 }
 
 /// What an attached client hears of its job, in order; [`JobEvent::Finished`] is the last.

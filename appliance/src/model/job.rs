@@ -8,7 +8,7 @@ use nix_compat::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Course;
+use super::{Course, Demand};
 
 /// How a job is built. A check never shares a result with a normal build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -294,6 +294,9 @@ pub struct Job {
     /// never sent on.
     #[serde(default)]
     pub forwarded: bool,
+    /// Where who asked first wants it to be built; rules of the configuration are no part of it.
+    #[serde(default)]
+    pub demand: Demand,
     /// How it runs, or ran last.
     #[serde(default)]
     pub how: How,

@@ -6,6 +6,7 @@ mod advice;
 mod ahead;
 mod builds;
 mod course;
+mod demand;
 mod job;
 mod update;
 mod view;
@@ -15,6 +16,7 @@ pub use advice::{Advice, Asker, Inquiry};
 pub use ahead::Ahead;
 pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
 pub use course::Course;
+pub use demand::{ANYWHERE, Demand, Origin, Want, Wish};
 pub use job::{
     Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site, Size,
     realised_paths,

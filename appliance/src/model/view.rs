@@ -24,6 +24,9 @@ pub struct NodeView {
     pub emulated: Vec<String>,
     /// System features.
     pub features: BTreeSet<String>,
+    /// Words by which people tell nodes apart (`node.labels`), at most
+    /// [`NodeView::MAX_LABELS`] of [`NodeView::MAX_LABEL_BYTES`].
+    pub labels: BTreeSet<String>,
     /// Builds at once; 0 on a node that offers none.
     pub slots: u32,
     /// CPU cores.
@@ -95,6 +98,10 @@ impl Standing<'_> {
 impl NodeView {
     /// The speeds that a node may have.
     pub const SPEEDS: RangeInclusive<f64> = 0.01..=1000.0;
+    /// Labels of a node.
+    pub const MAX_LABELS: usize = 16;
+    /// Bytes of a label.
+    pub const MAX_LABEL_BYTES: usize = 32;
 
     /// Whether it begins jobs.
     #[must_use]

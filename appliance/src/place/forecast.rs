@@ -8,7 +8,7 @@ use std::{
 use super::{
     Among, Decision, Given, JobFacts, NodeFacts, Plan, Policy, Times, Turn, left_s, order, recall,
 };
-use crate::model::How;
+use crate::model::{ANYWHERE, How};
 
 /// A job of a forecast.
 #[derive(Clone, Debug)]
@@ -200,6 +200,7 @@ impl<'t, C: Timing> World<'t, '_, C> {
             system,
             features,
             among: Among::All,
+            demand: &ANYWHERE,
             policy: *policy,
             waited: seconds(self.now_s - since_s),
             times: self.timing.times(task),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{Alternative, Among, Health, JobFacts, NodeFacts, Plan, Policy, Times};
-use crate::model::{Advice, Emulation, How, Inquiry};
+use crate::model::{ANYWHERE, Advice, Emulation, How, Inquiry};
 
 /// What is known of the local Nix.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,6 +130,7 @@ fn best_board(
         system: &inquiry.system,
         features: &inquiry.features,
         among: Among::Others,
+        demand: &ANYWHERE,
         policy: Policy { emulation: Emulation::Never, native_wait: None },
         waited: std::time::Duration::ZERO,
         times,
@@ -198,6 +199,7 @@ mod tests {
             systems: words(ARM),
             emulated: words("riscv64-linux"),
             features: words("benchmark"),
+            labels: BTreeSet::new(),
             slots: 2,
             ahead: 2,
             assigned: 0,

@@ -1,6 +1,7 @@
 //! Which node a job should have. Pure: facts in, a decision with its reason out; no I/O, no clock.
 
 pub mod admission;
+mod demand;
 mod forecast;
 pub mod local;
 mod moves;
@@ -14,13 +15,14 @@ mod tests;
 
 use std::{collections::BTreeSet, time::Duration};
 
+pub use demand::Fit;
 pub use forecast::{Span, Stuck, Task, Timing, forecast};
 pub use moves::{recall, restart};
 pub use order::{Turn, order};
 pub use plan::{Alternative, Plan};
 pub use slots::left_s;
 
-use crate::model::{Emulation, How, NodeView, Standing};
+use crate::model::{Demand, Emulation, How, NodeView, Standing};
 
 /// Which nodes may have a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +54,8 @@ pub struct JobFacts<'a> {
     pub features: &'a BTreeSet<String>,
     /// Which nodes may have it.
     pub among: Among,
+    /// Where it is to be built.
+    pub demand: &'a Demand,
     /// When it may be emulated.
     pub policy: Policy,
     /// How long it has waited.
@@ -155,6 +159,8 @@ pub struct NodeFacts {
     pub emulated: Vec<String>,
     /// Features that its executor accepts.
     pub features: BTreeSet<String>,
+    /// Words by which people tell nodes apart.
+    pub labels: BTreeSet<String>,
     /// Builds at once.
     pub slots: u32,
     /// How fast it is: native builds take as long as at speed 1.0, divided by this.
@@ -182,6 +188,7 @@ impl NodeFacts {
             systems: view.systems.clone(),
             emulated: view.emulated.clone(),
             features: view.features.clone(),
+            labels: view.labels.clone(),
             slots: view.slots,
             speed: 1.0,
             ahead: 0,
@@ -222,6 +229,20 @@ impl NodeFacts {
     /// Whether a slot is free now.
     fn has_free(&self) -> bool {
         self.taken() < self.slots
+    }
+
+    /// Whether a demand allows this node.
+    #[must_use]
+    pub fn may_have(&self, demand: &Demand) -> bool {
+        !matches!(self.fit(demand), Fit::Forbidden(_))
+    }
+
+    fn is_preferred(&self, demand: &Demand) -> bool {
+        self.fit(demand) == Fit::Allowed { preferred: true }
+    }
+
+    fn fit(&self, demand: &Demand) -> Fit {
+        demand.judge(&self.id, &self.name, &self.labels)
     }
 }
 

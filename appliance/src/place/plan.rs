@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     Among, Decision, Given, Health, JobFacts, NodeFacts, Times, WaitFor, slots::Slots, words,
 };
-use crate::model::{Emulation, How};
+use crate::model::{Demand, Emulation, How};
 
 /// A job is sent to a node whose slot will be free within so many seconds, to wait there: its inputs are
 /// on their way meanwhile, and the slot does not idle for a round trip.
@@ -49,6 +49,8 @@ pub struct Alternative {
 pub(super) struct Able {
     pub(super) native: Vec<usize>,
     pub(super) emulating: Vec<usize>,
+    /// Those of both where the job is rather wanted than on others.
+    preferred: Vec<usize>,
 }
 
 /// What jobs have in common that the same nodes could have.
@@ -56,6 +58,7 @@ struct Kind<'j> {
     among: Among,
     system: &'j str,
     features: &'j BTreeSet<String>,
+    demand: &'j Demand,
     able: Able,
 }
 
@@ -156,11 +159,12 @@ impl<'n, 'j> Plan<'n, 'j> {
             kind.among == job.among
                 && kind.system == job.system
                 && (std::ptr::eq(kind.features, job.features) || kind.features == job.features)
+                && (std::ptr::eq(kind.demand, job.demand) || kind.demand == job.demand)
         };
         self.kinds.iter().position(same).unwrap_or_else(|| {
-            let JobFacts { among, system, features, .. } = *job;
+            let JobFacts { among, system, features, demand, .. } = *job;
             let able = able(job, self.nodes);
-            self.kinds.push(Kind { among, system, features, able });
+            self.kinds.push(Kind { among, system, features, demand, able });
             self.kinds.len() - 1
         })
     }
@@ -178,22 +182,25 @@ impl<'n, 'j> Plan<'n, 'j> {
         let able = match avoid {
             None => all,
             Some(_) => {
-                left = Able { native: without(&all.native), emulating: without(&all.emulating) };
+                left = Able {
+                    native: without(&all.native),
+                    emulating: without(&all.emulating),
+                    preferred: all.preferred.clone(),
+                };
                 &left
             }
         };
         if able.native.is_empty() && able.emulating.is_empty() {
             let among: Vec<_> = self.among(job.among).map(|n| &self.nodes[n]).collect();
-            return (Decision::Refuse { reason: words::nobody(job, &among) }, None);
+            return (Decision::Refuse { reason: words::nobody(job, &among, self.nodes) }, None);
         }
         let may_emulate = job.policy.emulation != Emulation::Never && !able.emulating.is_empty();
         if !may_emulate && able.native.is_empty() {
             let reason = words::forbidden(job, &self.facts(&able.emulating));
             return (Decision::Refuse { reason }, None);
         }
-        let native = self.best(job, &able.native, How::Native);
-        let emulated =
-            if may_emulate { self.best(job, &able.emulating, How::Emulated) } else { None };
+        let native = self.best(job, able, How::Native);
+        let emulated = if may_emulate { self.best(job, able, How::Emulated) } else { None };
         if let Some(choice) = emulated.filter(|it| self.emulates_sooner(job, able, native, *it)) {
             let finish_s = native.and_then(|it| it.finish_s).unwrap_or_default();
             return self.run(choice, words::sooner(&self.nodes[choice.node], job, finish_s));
@@ -281,9 +288,15 @@ impl<'n, 'j> Plan<'n, 'j> {
     }
 
     /// The best of some nodes for a job, whether it could begin there now or later.
-    fn best(&self, job: &JobFacts<'_>, nodes: &[usize], how: How) -> Option<Choice> {
+    fn best(&self, job: &JobFacts<'_>, able: &Able, how: How) -> Option<Choice> {
+        let nodes = if how == How::Native { &able.native } else { &able.emulating };
         let ready = nodes.iter().filter(|&&n| self.takes(n));
-        let choices: Vec<_> = ready.map(|&node| self.choice(job, node, how)).collect();
+        let mut choices: Vec<_> = ready.map(|&node| self.choice(job, node, how)).collect();
+        let wanted =
+            |it: &Choice| able.preferred.contains(&it.node) && self.slots[it.node].has_free();
+        if choices.iter().any(wanted) {
+            choices.retain(wanted);
+        }
         let rivals = Rivals::of(self, job, &choices);
         let costs = choices.iter().filter_map(|it| Some((rivals.cost_s(self, it)?, it.finish_s?)));
         let least = costs.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
@@ -426,14 +439,22 @@ fn able(job: &JobFacts<'_>, nodes: &[NodeFacts]) -> Able {
             job.among.allows(node)
                 && node.runs(job.system) == Some(how)
                 && node.lacks(how, job.features).is_empty()
+                && node.may_have(job.demand)
         };
         let nodes = nodes.iter().enumerate();
         nodes.filter(|(_, node)| fits(node)).map(|(at, _)| at).collect::<Vec<_>>()
     };
     let (mut native, emulating) = (able(How::Native), able(How::Emulated));
-    // What this node does natively it does itself as long as it works: nothing has to be sent.
-    if native.iter().any(|&n| nodes[n].here && nodes[n].health.is_alive()) {
-        native.retain(|&n| nodes[n].here);
+    let is_preferred = |n: usize| nodes[n].is_preferred(job.demand);
+    // What this node does natively it does itself as long as it works: nothing has to be sent. But others
+    // may be preferred.
+    if let Some(here) =
+        native.iter().copied().find(|&n| nodes[n].here && nodes[n].health.is_alive())
+    {
+        let first = is_preferred(here);
+        native.retain(|&n| n == here || (!first && is_preferred(n)));
     }
-    Able { native, emulating }
+    let both = native.iter().chain(&emulating).copied();
+    let preferred = both.filter(|_| !job.demand.is_empty()).filter(|&n| is_preferred(n)).collect();
+    Able { native, emulating, preferred }
 }

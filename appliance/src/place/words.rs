@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Health, JobFacts, NodeFacts, WaitFor,
+    Among, Health, JobFacts, NodeFacts, WaitFor,
     plan::{Able, Plan},
 };
 use crate::model::Emulation;
@@ -39,7 +39,7 @@ pub(super) fn native(
     if let Some(here) = emulating.iter().find(|n| n.here) {
         let _ = write!(reason, "; {} would have to emulate it", here.name);
     }
-    reason
+    reason + &demanded(job)
 }
 
 /// Why a job waits while a node is free.
@@ -54,8 +54,10 @@ pub(super) fn worth_waiting(node: &NodeFacts, job: &JobFacts<'_>) -> String {
 pub(super) fn fallback(node: &NodeFacts, job: &JobFacts<'_>, native: &[&NodeFacts]) -> String {
     let mut reason = format!("{} emulates {}", node.name, job.system);
     room(&mut reason, node);
-    if native.is_empty() {
+    if native.is_empty() && job.demand.is_empty() {
         reason += ": no node is known that runs it natively";
+    } else if native.is_empty() {
+        reason += ": no node that may have it runs it natively";
     } else if native.iter().any(|n| n.health.is_alive()) {
         let waited_s = job.waited.as_secs();
         let _ = write!(
@@ -68,7 +70,7 @@ pub(super) fn fallback(node: &NodeFacts, job: &JobFacts<'_>, native: &[&NodeFact
         absent(&mut reason, native);
     }
     let _ = write!(reason, " (placement.emulation = \"{}\")", job.policy.emulation.as_str());
-    reason
+    reason + &demanded(job)
 }
 
 /// Why the job is emulated though native nodes are there, which would be done in `native_s`.
@@ -105,6 +107,10 @@ pub(super) fn restarted(node: &NodeFacts, native: Duration, left: Duration) -> S
 
 /// What a job waits for.
 pub(super) fn waiting(job: &JobFacts<'_>, able: &[&NodeFacts], on: WaitFor) -> String {
+    waiting_for(job, able, on) + &demanded(job)
+}
+
+fn waiting_for(job: &JobFacts<'_>, able: &[&NodeFacts], on: WaitFor) -> String {
     match on {
         WaitFor::Slot => {
             let ready: Vec<_> = able.iter().filter(|n| n.health == Health::Ready).collect();
@@ -136,8 +142,39 @@ pub(super) fn waiting(job: &JobFacts<'_>, able: &[&NodeFacts], on: WaitFor) -> S
     }
 }
 
-/// Why a job can go nowhere.
-pub(super) fn nobody(job: &JobFacts<'_>, nodes: &[&NodeFacts]) -> String {
+/// Why a job can go nowhere; `among` are those of `nodes` that it may have at all.
+pub(super) fn nobody(job: &JobFacts<'_>, among: &[&NodeFacts], nodes: &[NodeFacts]) -> String {
+    let demand = job.demand;
+    let wanted: Vec<_> = among.iter().copied().filter(|n| n.may_have(demand)).collect();
+    if demand.is_empty() || wanted.len() == among.len() {
+        return unable(job, among);
+    }
+    if !wanted.is_empty() {
+        return format!("{demand}, and of the nodes that remain {}", unable(job, &wanted));
+    }
+    let here = nodes.iter().find(|n| n.here && job.among == Among::Others && n.may_have(demand));
+    if let Some(here) = here {
+        return format!(
+            "{demand}, and {} is this machine: it cannot build for its own Nix by way of roost, because \
+             Nix holds the locks of the outputs meanwhile; leave the derivation to Nix (builders = \
+             \"\"), or name a board",
+            here.name
+        );
+    }
+    if among.is_empty() {
+        return format!("{demand}, and no node is known yet");
+    }
+    let known = Names(among.iter().map(|n| n.name.as_str()));
+    format!("{demand}, and none of the known nodes ({known}) may have it then")
+}
+
+/// What is asked of the job's place, as an addition to a sentence.
+fn demanded(job: &JobFacts<'_>) -> String {
+    if job.demand.is_empty() { String::new() } else { format!(" ({})", job.demand) }
+}
+
+/// What none of these nodes can do.
+fn unable(job: &JobFacts<'_>, nodes: &[&NodeFacts]) -> String {
     let closest = nodes
         .iter()
         .filter_map(|n| Some((n, n.lacks(n.runs(job.system)?, job.features))))
@@ -165,10 +202,11 @@ pub(super) fn nobody(job: &JobFacts<'_>, nodes: &[&NodeFacts]) -> String {
 pub(super) fn forbidden(job: &JobFacts<'_>, emulating: &[&NodeFacts]) -> String {
     format!(
         "no node is known that runs {} natively; {} could emulate it, and placement.emulation = \
-         \"{}\" forbids that",
+         \"{}\" forbids that{}",
         job.system,
         Names(emulating.iter().map(|n| n.name.as_str())),
-        job.policy.emulation.as_str()
+        job.policy.emulation.as_str(),
+        demanded(job)
     )
 }
 

@@ -25,3 +25,4 @@ mod thrift;
 pub mod unfetched;
 
 pub use relay::CLIENT_SETTING;
+pub use targets::read_drv;

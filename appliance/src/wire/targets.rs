@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::model::{Client, JobKey, Mode, Payload, Site, Submission, realised_paths};
+use crate::model::{Client, Demand, JobKey, Mode, Payload, Site, Submission, realised_paths};
 use nix_compat::{
     derivation::{BasicDerivation, Derivation, DerivationOutput},
     nix_daemon::{BuildMode, BuildResult},
@@ -93,6 +93,7 @@ impl Order {
                 payload: Payload::Derivation(Box::new(drv)),
                 client,
                 forwarded: false,
+                demand: Demand::default(),
             },
         }
     }
@@ -125,6 +126,7 @@ impl Order {
                 system: drv.platform,
                 client: client.clone(),
                 forwarded: false,
+                demand: Demand::default(),
             },
         })
     }
@@ -157,7 +159,10 @@ pub(super) fn split(target: &str) -> Option<(StorePath, BTreeSet<String>)> {
 }
 
 /// Reads a derivation, in bounded memory.
-pub(super) fn read_drv(file: &Path) -> io::Result<Derivation> {
+///
+/// # Errors
+/// If the file cannot be read, is larger than any derivation is, or is none.
+pub fn read_drv(file: &Path) -> io::Result<Derivation> {
     let mut text = Vec::new();
     File::open(file)?.take(DRV_BYTES_MAX + 1).read_to_end(&mut text)?;
     if text.len() as u64 > DRV_BYTES_MAX {

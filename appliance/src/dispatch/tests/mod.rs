@@ -9,3 +9,4 @@ mod moving;
 mod placing;
 mod rig;
 mod sharing;
+mod wanted;

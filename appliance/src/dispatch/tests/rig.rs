@@ -22,13 +22,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::super::{Dispatcher, Inputs, Nodes, Parts, Patience};
+use super::super::{Asked, Dispatcher, Inputs, Nodes, Parts, Patience};
 use crate::{
     execute::{Execute, Measured, Order, Report, Stage, Verdict, activity},
     learn::{Ending, Outcome, Package, Source, Table},
     model::{
-        Builds as _, Client, How, JobEvent, JobId, JobKey, JobView, Mode, Payload, Refusal, Site,
-        Submission, Ticket,
+        Builds as _, Client, Demand, How, JobEvent, JobId, JobKey, JobView, Mode, Origin, Payload,
+        Refusal, Site, Submission, Ticket, Want, Wish,
     },
     place::{Health, NodeFacts, Policy, local::LocalFacts},
     queue::{
@@ -247,6 +247,16 @@ pub(super) struct Rig {
     folder: Arc<tempfile::TempDir>,
 }
 
+/// The rule of these tests: what is called `avoider` avoids the node `shunned`.
+fn ruled(asked: Asked<'_>) -> Demand {
+    let shunned = Wish {
+        origin: Origin::Rule("rule 1 (name avoider)".to_owned()),
+        want: Want::Avoid,
+        nodes: ["shunned".to_owned()].into(),
+    };
+    if asked.name == "avoider" { shunned.into() } else { Demand::default() }
+}
+
 /// Another node with two slots.
 pub(super) fn board(id: &str) -> NodeFacts {
     NodeFacts { here: false, ..node(id) }
@@ -261,6 +271,7 @@ pub(super) fn node(id: &str) -> NodeFacts {
         systems: vec![SYSTEM.to_owned()],
         emulated: Vec::new(),
         features: BTreeSet::new(),
+        labels: BTreeSet::new(),
         slots: 2,
         speed: 1.0,
         ahead: 0,
@@ -326,6 +337,7 @@ impl Rig {
             patience,
             policy: Box::new(move |_| policy),
             paths: None,
+            rules: Box::new(ruled),
         });
         let pump = tokio::spawn({
             let dispatcher = dispatcher.clone();
@@ -506,6 +518,7 @@ pub(super) fn submission(name: &str) -> Submission {
         features: BTreeSet::new(),
         client: Client { label: "alice (pid 4711)".to_owned() },
         forwarded: false,
+        demand: Demand::default(),
     }
 }
 

@@ -76,3 +76,12 @@ fn nonsense_instead_of_history_is_an_error() {
         assert!(board.told(line.as_bytes()).is_err(), "{line}");
     }
 }
+
+#[test]
+fn labels_that_no_configuration_has_are_left_out() {
+    let long = "x".repeat(33);
+    let given = ["fast", "two words", "a,b", "", "\u{1b}[2J", &long].map(str::to_owned);
+    assert_eq!(bounded(given.into()), ["fast".to_owned()].into());
+    let many = (0..100).map(|n| format!("label{n:03}")).collect();
+    assert_eq!(bounded(many).len(), NodeView::MAX_LABELS);
+}

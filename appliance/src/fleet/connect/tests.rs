@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     execute::Link,
     fleet::Missing,
-    model::{JobId, Refusal},
+    model::{JobId, Origin, Refusal, Want, Wish},
     wire::testing::{Asked, Calls, FakeNix, drv, finish, path, result, soon},
 };
 
@@ -26,6 +26,12 @@ impl Whereabouts for Away {
     fn of(&self, _: &JobId) -> Result<Arc<Link>, Missing> {
         Err(Missing::Away("nahe is not connected".to_owned()))
     }
+}
+
+/// Where this client wants its derivations.
+fn asked_for(drv: &StorePath, system: &str) -> Demand {
+    let nodes = [drv.name().to_owned(), system.to_owned()].into();
+    Wish { origin: Origin::On, want: Want::Require, nodes }.into()
 }
 
 /// A build hook at one end, the session at the other, the test as dispatcher and nix-daemon.
@@ -58,6 +64,7 @@ impl Scene {
             queries: Queries::new(nix.local().socket),
             socket: nix.local().socket,
             client: Client { label: "alice (pid 4711)".to_owned() },
+            demand: Arc::new(|drv, system, _| asked_for(drv, system)),
             reader: BufReader::new(reader),
             writer,
         };
@@ -203,6 +210,7 @@ async fn a_build_is_submitted_with_what_the_hook_says_and_its_messages_and_resul
             (Mode::Check, "riscv64-linux")
         );
         assert_eq!(submission.client.label, "alice (pid 4711)");
+        assert_eq!(submission.demand, asked_for(&drv_path, "riscv64-linux"));
         events.send(JobEvent::Message(activity.clone())).await.unwrap();
         finish(&events, BuildResult::failure(BuildStatus::PermanentFailure, "exit 1")).await;
     };

@@ -48,6 +48,7 @@ fn job(number: u32) -> Job {
         accepted_s: 1_000 + u64::from(number),
         deaths: 0,
         forwarded: false,
+        demand: crate::model::Demand::default(),
         how: How::Native,
         build_ms: None,
         course: Course::default(),
