@@ -452,7 +452,7 @@ fn able(job: &JobFacts<'_>, nodes: &[NodeFacts]) -> Able {
         native.iter().copied().find(|&n| nodes[n].here && nodes[n].health.is_alive())
     {
         let first = is_preferred(here);
-        native.retain(|&n| n == here || (!first && is_preferred(n)));
+        native.retain(|&n| nodes[n].here || (!first && is_preferred(n)));
     }
     let both = native.iter().chain(&emulating).copied();
     let preferred = both.filter(|_| !job.demand.is_empty()).filter(|&n| is_preferred(n)).collect();
