@@ -308,8 +308,18 @@ in
     (config: _: { refused = is false (builtins.tryEval config.services.roost.settings.queue.max_jobs).success; });
 
   settings-that-no-page-names-reach-the-program = given
-    [ client (set { queue.later = 1; placement.systems.riscv64-linux.emulation = "never"; }) ]
+    [
+      client
+      (set {
+        queue.later = 1;
+        placement.systems.riscv64-linux.emulation = "never";
+        node.labels = [ "fast" ];
+        rule = [{ name = "chromium*"; prefer = [ "fast" ]; }];
+      })
+    ]
     (config: _: {
+      labels = is [ "fast" ] (roostToml config).node.labels;
+      rule = is [{ name = "chromium*"; prefer = [ "fast" ]; }] (roostToml config).rule;
       unknown = is 1 (roostToml config).queue.later;
       table = is "never" (roostToml config).placement.systems.riscv64-linux.emulation;
     });
