@@ -44,6 +44,7 @@ bench: release root-trixie ## stock Nix and roost side by side (QUICK=1: one run
 
 simulate: ## placement in virtual time on the graphs of real packages, beside a model of stock Nix
 	@$(CARGO) run --quiet --profile bench -p roost --example simulate
+	@$(CARGO) bench --quiet -p roost --bench place
 
 cross: ## the program for the boards' architectures, compiled with Debian 13's Rust
 	@qemu-test/cross/build.sh aarch64 riscv64 | xargs stat --format '%s bytes  %n'

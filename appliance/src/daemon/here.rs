@@ -111,6 +111,8 @@ impl Facts {
             .then(|| "workstation.build_here is off on this machine".to_owned());
         Some(LocalFacts {
             id: self.id.clone(),
+            name: self.name.clone(),
+            labels: config.node.labels.clone(),
             // Told by those who know other nodes, too.
             speed: 1.0,
             systems: Runs::sort(nix, &self.machine).native,

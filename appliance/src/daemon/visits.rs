@@ -108,7 +108,13 @@ impl Visits {
                 }
             },
             Request::Advise { willing, slots, drv_path, system, features } => {
+                let demands = self.control.demands();
+                let ancestry = || client::ancestry(visit.caller.pid);
+                let demand = StorePath::parse(drv_path)
+                    .map(|path| demands.of(&path, system, features, ancestry))
+                    .unwrap_or_default();
                 let inquiry = Inquiry {
+                    demand,
                     asker: client::asker(visit.caller.pid, *willing, *slots),
                     drv_path: drv_path.clone(),
                     system: system.clone(),

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use nix_compat::{derivation::name, store_path::StorePath};
 use tokio::time::Instant;
 
-use super::{Dispatcher, Live, reckon::Reckoner};
+use super::{Asked, Dispatcher, Live, reckon::Reckoner};
 use crate::{
     model::{Advice, Asker, Inquiry, JobState, Outputs, Size},
     place::local::{self, Told},
@@ -98,6 +98,10 @@ impl Dispatcher {
             &inquiry.system,
             Size::of(false, false, &inquiry.features),
         );
+        let asked =
+            Asked { name: name(&drv_path), system: &inquiry.system, features: &inquiry.features };
+        let demand = (self.0.rules)(asked).and(&inquiry.demand);
+        let inquiry = &Inquiry { demand, ..inquiry.clone() };
         let judgement = local::judge(inquiry, told, &local, &nodes, (times, waiting));
         let advice = judgement.advice;
         tracing::debug!(

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, str::FromStr};
 
-use super::Client;
+use super::{Client, Demand};
 
 /// The local Nix has something to build, and asks where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Inquiry {
     pub system: String,
     /// The features that it requires.
     pub features: BTreeSet<String>,
+    /// What whoever asked Nix for it asks of its place.
+    pub demand: Demand,
     /// Who asked Nix for it.
     pub client: Client,
     /// How the Nix that asks stands.

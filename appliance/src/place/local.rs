@@ -6,14 +6,18 @@
 
 use std::collections::BTreeSet;
 
-use super::{Alternative, Among, Health, JobFacts, NodeFacts, Plan, Policy, Times};
-use crate::model::{ANYWHERE, Advice, Emulation, How, Inquiry};
+use super::{Alternative, Among, Fit, Health, JobFacts, NodeFacts, Plan, Policy, Times};
+use crate::model::{Advice, Emulation, How, Inquiry};
 
 /// What is known of the local Nix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalFacts {
     /// This node's id.
     pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeSet<String>,
     /// How fast the machine is, as [`NodeFacts::speed`].
     pub speed: f64,
     /// Systems that it builds and the CPU executes.
@@ -69,6 +73,9 @@ pub fn judge(
     let (system, asker) = (&inquiry.system, &inquiry.asker);
     if let Some(why) = &local.forbidden {
         return elsewhere(why);
+    }
+    if let Fit::Forbidden(why) = inquiry.demand.judge(&local.id, &local.name, &local.labels) {
+        return elsewhere(&why);
     }
     if !local.systems.contains(system) || !inquiry.features.is_subset(&local.features) {
         return elsewhere("this machine is no native builder of it");
@@ -130,7 +137,7 @@ fn best_board(
         system: &inquiry.system,
         features: &inquiry.features,
         among: Among::Others,
-        demand: &ANYWHERE,
+        demand: &inquiry.demand,
         policy: Policy { emulation: Emulation::Never, native_wait: None },
         waited: std::time::Duration::ZERO,
         times,
@@ -153,13 +160,14 @@ fn judgement(advice: Advice, reason: &str) -> Judgement {
 /// Whether another node builds such things natively, as it is, were it there.
 fn could(node: &NodeFacts, inquiry: &Inquiry) -> bool {
     let native = node.runs(&inquiry.system) == Some(How::Native);
-    !node.here && native && node.lacks(How::Native, &inquiry.features).is_empty()
+    let able = native && node.lacks(How::Native, &inquiry.features).is_empty();
+    !node.here && able && node.may_have(&inquiry.demand)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Asker, Client};
+    use crate::model::{Asker, Client, Demand, Origin, Want, Wish};
 
     const ARM: &str = "aarch64-linux";
 
@@ -175,6 +183,7 @@ mod tests {
             drv_path: "/nix/store/00000000000000000000000000000000-a.drv".to_owned(),
             system: system.to_owned(),
             features: words(features),
+            demand: Demand::default(),
             client: Client { label: "me".to_owned() },
             asker: Asker { pid: 1, willing: true, slots: 2, running: 1 },
         }
@@ -183,6 +192,8 @@ mod tests {
     fn local() -> LocalFacts {
         LocalFacts {
             id: "own".to_owned(),
+            name: "desk".to_owned(),
+            labels: BTreeSet::new(),
             speed: 1.0,
             systems: words(ARM),
             features: words("benchmark kvm"),
@@ -303,6 +314,35 @@ mod tests {
         );
         let kvm = NodeFacts { features: words("kvm"), ..board("b", 2) };
         assert_eq!(advice(ARM, "kvm", 0, &[free, kvm]), Advice::Local);
+    }
+
+    #[test]
+    fn what_is_wanted_on_a_board_is_not_built_here() {
+        let on = |board: &str| {
+            let nodes = [board.to_owned()].into();
+            let demand = Wish { origin: Origin::On, want: Want::Require, nodes }.into();
+            let nodes = [board_of(board), away("other")];
+            judge(
+                &Inquiry { demand, ..inquiry(ARM, "") },
+                Told::default(),
+                &local(),
+                &nodes,
+                UNKNOWN,
+            )
+        };
+        let board_of_it = on("a");
+        assert_eq!(board_of_it.advice, Advice::Elsewhere);
+        assert!(board_of_it.reason.contains("--on asks for a"), "{board_of_it:?}");
+        assert_eq!(
+            on("desk").advice,
+            Advice::Elsewhere,
+            "no board may have it: Nix builds it anyway"
+        );
+    }
+
+    /// A board that is busy.
+    fn board_of(name: &str) -> NodeFacts {
+        board(name, 4)
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod slots;
 mod words;
 
 #[cfg(test)]
+mod schedule_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeSet, time::Duration};

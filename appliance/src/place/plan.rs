@@ -24,9 +24,6 @@ const EQUAL: f64 = 0.1;
 /// How many of the jobs that run are looked at for what follows them: those with the longest path.
 const RIVALS: usize = 8;
 
-/// Costs that differ by less are equal.
-const ROUNDING_S: f64 = 1e-6;
-
 /// A node that was considered for a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alternative {
@@ -306,7 +303,7 @@ impl<'n, 'j> Plan<'n, 'j> {
         let near = |it: &Choice| {
             let slack_s = EQUAL * it.takes_s.unwrap_or_default();
             it.finish_s.is_some_and(|s| s <= first_s + slack_s)
-                && rivals.cost_s(self, it).is_some_and(|s| s <= cost_s + ROUNDING_S)
+                && rivals.cost_s(self, it).is_some_and(|s| s <= cost_s + slack_s)
         };
         choices.into_iter().filter(near).min_by(|a, b| {
             let free = |it: &Choice| self.slots[it.node].has_free();

@@ -21,6 +21,7 @@ fn ask_while(rig: &Rig, name: &str, running: u32) -> Advice {
 
 fn inquiry(drv_path: &str, asker: Asker) -> Inquiry {
     Inquiry {
+        demand: crate::model::Demand::default(),
         drv_path: drv_path.to_owned(),
         system: SYSTEM.to_owned(),
         features: [].into(),

@@ -197,6 +197,8 @@ impl Nodes for Shared {
         let systems = vec![SYSTEM.to_owned()];
         Some(LocalFacts {
             id: "own".to_owned(),
+            name: "own".to_owned(),
+            labels: BTreeSet::new(),
             speed: 1.0,
             systems,
             features: BTreeSet::new(),
