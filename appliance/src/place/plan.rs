@@ -14,15 +14,18 @@ use super::{
 use crate::model::{Demand, Emulation, How};
 
 /// A job is sent to a node whose slot will be free within so many seconds, to wait there: its inputs are
-/// on their way meanwhile, and the slot does not idle for a round trip.
+/// on their way meanwhile, and the slot does not idle for a round trip. One of which nothing is known is
+/// sent in any case: it can be taken back.
 const SOON_S: f64 = 2.0;
 
-/// Finish times within this share of what the job takes are as good as equal, and the less loaded node is
-/// taken: speeds and times are not known better than that.
+/// Nodes whose speeds differ by less than this share are equally fast: speeds are not known better.
 const EQUAL: f64 = 0.1;
 
 /// How many of the jobs that run are looked at for what follows them: those with the longest path.
 const RIVALS: usize = 8;
+
+/// Times that differ by less are equal.
+const ROUNDING_S: f64 = 1e-6;
 
 /// A node that was considered for a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -300,12 +303,11 @@ impl<'n, 'j> Plan<'n, 'j> {
         let Some((cost_s, first_s)) = least else {
             return choices.into_iter().min_by(|a, b| self.fastest_free(a, b));
         };
-        let near = |it: &Choice| {
-            let slack_s = EQUAL * it.takes_s.unwrap_or_default();
-            it.finish_s.is_some_and(|s| s <= first_s + slack_s)
-                && rivals.cost_s(self, it).is_some_and(|s| s <= cost_s + slack_s)
+        let equal = |it: &Choice| {
+            it.finish_s.is_some_and(|s| s <= first_s + ROUNDING_S)
+                && rivals.cost_s(self, it).is_some_and(|s| s <= cost_s + ROUNDING_S)
         };
-        choices.into_iter().filter(near).min_by(|a, b| {
+        choices.into_iter().filter(equal).min_by(|a, b| {
             let free = |it: &Choice| self.slots[it.node].has_free();
             free(b).cmp(&free(a)).then_with(|| self.by_load(a, b))
         })
@@ -350,7 +352,8 @@ impl<'n, 'j> Plan<'n, 'j> {
 
     /// Whether a job would be sent now.
     fn begins(&self, choice: Choice) -> bool {
-        self.has_room(choice.node) && choice.start_s < SOON_S
+        let soon = choice.takes_s.is_none() || choice.start_s < SOON_S;
+        self.has_room(choice.node) && soon
     }
 
     pub(super) fn has_room(&self, node: usize) -> bool {

@@ -136,7 +136,7 @@ fn drained_and_absent_nodes_get_nothing() {
         chosen_node(place(
             "aarch64-linux",
             &[],
-            &[drained.clone(), away.clone(), node("c", "aarch64-linux", 1, 1)]
+            &[drained.clone(), away.clone(), node("c", "aarch64-linux", 1, 2)]
         )),
         "id-c"
     );
