@@ -268,20 +268,18 @@ fn candidates(nodes: &[Candidate], was: bool) -> String {
         header.insert(3, "DONE");
     }
     let mut table = table(&header);
-    let when = |s: Option<f64>| match s {
-        None => "-".to_owned(),
-        Some(s) if s < 0.5 => "at once".to_owned(),
-        Some(s) => format!("in about {}", human::roughly(s)),
+    let when = |node: &Candidate| match (node.start_s, node.finish_s) {
+        (None, _) => "-".to_owned(),
+        (Some(s), _) if s < 0.5 => "at once".to_owned(),
+        // What such builds take says when the ones before it are over.
+        (Some(_), None) => "when a slot is free".to_owned(),
+        (Some(s), Some(_)) => format!("in about {}", human::roughly(s)),
     };
     for node in nodes {
         let mark = if node.chosen { "*" } else { " " };
         let how = if node.emulated { "emulated" } else { "native" };
-        let mut row = vec![
-            format!("{mark} {}", node.node),
-            how.to_owned(),
-            when(node.start_s),
-            node.reason.clone(),
-        ];
+        let mut row =
+            vec![format!("{mark} {}", node.node), how.to_owned(), when(node), node.reason.clone()];
         if known {
             let done =
                 node.finish_s.map_or("-".to_owned(), |s| format!("in about {}", human::roughly(s)));
@@ -441,6 +439,7 @@ Since it was accepted, 3 min 20 s ago:
         let unknown = unknown.map(|node| Candidate { finish_s: None, ..node }).collect();
         let text = why_of(1, unknown);
         assert!(text.contains("(nothing is known of such builds yet):\n"), "{text}");
+        assert!(text.contains("* rock5  native  when a slot is free\n"), "{text}");
         assert!(!text.contains("DONE"), "{text}");
     }
 

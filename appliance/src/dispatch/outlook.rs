@@ -87,7 +87,7 @@ impl Dispatcher {
             return Err(NoOutlook::TooMany(planned.len()));
         }
         let until = Instant::now() + RECKON_WITHIN;
-        let (nodes, reckoner) = self.reckoned(local_slots);
+        let (nodes, reckoner) = self.reckoned(planned, local_slots);
         let paths = parsed(planned)?;
         let order = order(planned, &paths)?;
         let mut all: Vec<Known<'_>> = Vec::with_capacity(planned.len());
@@ -137,11 +137,15 @@ impl Dispatcher {
         Ok(Outlook { builds, nodes, by_work_s, by_chain_s })
     }
 
-    /// The nodes as they are now, the local Nix included, and what is known of earlier builds.
-    fn reckoned(&self, local_slots: u32) -> (Vec<NodeFacts>, Reckoner) {
+    /// The nodes as they are now, the local Nix included if it could build any of these, and what is
+    /// known of earlier builds.
+    fn reckoned(&self, planned: &[Planned], local_slots: u32) -> (Vec<NodeFacts>, Reckoner) {
         let mut nodes = self.nodes();
         let estimates = self.estimates();
-        let local = self.0.nodes.local().filter(|local| local.forbidden.is_none());
+        let local = self.0.nodes.local().filter(|local| {
+            let could = planned.iter().any(|it| local.systems.contains(&it.system));
+            could && local.forbidden.is_none()
+        });
         let local_speed = local.as_ref().map(|local| estimates.speed(&local.id));
         let reckoner = Reckoner::new(estimates, None, &mut nodes);
         reckoner.count(&self.state(), &mut nodes, tokio::time::Instant::now());
