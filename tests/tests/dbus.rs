@@ -53,6 +53,9 @@ fn everyone_may_read_and_only_root_and_the_group_may_act() -> Result<()> {
         let demand = "org.roost.Node1.Demand array:string:nowhere array:string: array:string:";
         let output = call(&host, user, demand)?;
         assert!(!denied(&output), "{user}: {output:?}");
+        let plan = "org.roost.Node1.Plan array:string: uint32:0";
+        let output = call(&host, user, plan)?;
+        assert!(!denied(&output), "{user}: {output:?}");
         for method in ACTING {
             let output = call(&host, user, method)?;
             assert_eq!(denied(&output), user == "visitor", "{user} {method}: {output:?}");

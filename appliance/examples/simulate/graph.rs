@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use roost::{
-    model::Size,
+    model::{ANYWHERE, Size},
     place::{Policy, Task},
 };
 use serde::Deserialize;
@@ -91,6 +91,7 @@ impl Graph {
                 client: "somebody",
                 needs: node.needs.clone(),
                 policy: Policy::default(),
+                demand: &ANYWHERE,
             });
         }
         tasks

@@ -12,9 +12,10 @@ use super::{
     control::{ControlError, Foreseen, JobLog, Wanted},
     dict::{BoardDict, JobDict, NodeDict},
     link::{SystemBus, hung_up},
+    outlook::{OutlookTuple, PlannedTuple, outlook, planned_tuple},
 };
 use crate::{
-    model::{BoardView, JobView, NodeView, Why},
+    model::{BoardView, JobView, NodeView, Outlook, Planned, Why},
     names::{BUS_NAME, BUS_PATH},
 };
 
@@ -40,6 +41,7 @@ trait Node {
         derivations: &[(String, String, Vec<String>)],
         local: &[String],
     ) -> zbus::Result<(Vec<String>, Vec<String>)>;
+    fn plan(&self, derivations: &[PlannedTuple], local_slots: u32) -> zbus::Result<OutlookTuple>;
     fn list_second_stores(&self) -> zbus::Result<Vec<NodeDict>>;
     fn why(&self, job: &str) -> zbus::Result<(JobDict, Vec<(u64, String)>)>;
     fn job_log(&self, job: &str) -> zbus::Result<(OwnedFd, bool)>;
@@ -175,8 +177,9 @@ impl Client {
     ///
     /// See [`Self::node`].
     pub async fn why(&self, job: &str) -> Result<Why, ClientError> {
-        let (job, notes) = self.proxy.why(job).await?;
-        Ok(Why { job: job.into(), notes })
+        let (mut job, notes) = self.proxy.why(job).await?;
+        let candidates = job.take_candidates();
+        Ok(Why { job: job.into(), notes, candidates })
     }
 
     /// A job's log. If it still runs, the file may grow until [`Notice::Job`] tells of its end.
@@ -234,6 +237,21 @@ impl Client {
         let Wanted { boards, derivations, local } = wanted;
         let (waits, notes) = self.proxy.demand(boards, derivations, local).await?;
         Ok(Foreseen { waits, notes })
+    }
+
+    /// Where and when derivations would be built, were they asked for now; this process's Nix builds so
+    /// many at once by itself.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::node`].
+    pub async fn plan(
+        &self,
+        planned: &[Planned],
+        local_slots: u32,
+    ) -> Result<Outlook, ClientError> {
+        let planned: Vec<_> = planned.iter().map(planned_tuple).collect();
+        Ok(outlook(self.proxy.plan(&planned, local_slots).await?))
     }
 
     /// When daemons come to the bus from now on.

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use tokio::sync::broadcast;
 
-use crate::model::{BoardView, Change, JobView, NodeView, Why};
+use crate::model::{BoardView, Change, JobView, NodeView, Outlook, Planned, Why};
 
 /// A daemon, as [`serve`](super::serve) asks it. Clones are the same daemon.
 ///
@@ -45,6 +45,14 @@ pub trait NodeControl: Clone + Send + Sync + 'static {
         caller: Caller,
         wanted: Wanted,
     ) -> impl Future<Output = Result<Foreseen, ControlError>> + Send;
+
+    /// Where and when derivations would be built, were they asked for now. The caller's Nix builds so many at
+    /// once by itself. Unlike the rest, it may take some seconds.
+    fn plan(
+        &self,
+        planned: Vec<Planned>,
+        local_slots: u32,
+    ) -> impl Future<Output = Result<Outlook, ControlError>> + Send;
 
     /// A caller has gone.
     fn forget(&self, caller: &str);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use zbus::zvariant::{DeserializeDict, SerializeDict, Type};
 
-use crate::model::{BoardView, Course, JobView, NodeView, Reach};
+use crate::model::{BoardView, Candidate, Course, JobView, NodeView, Reach};
 
 /// A [`NodeView`].
 #[derive(Debug, SerializeDict, DeserializeDict, Type)]
@@ -74,6 +74,34 @@ pub(super) struct JobDict {
     /// Left out by daemons that do not know it.
     course: Option<CourseDict>,
     steps_after: Option<u32>,
+    /// Only where somebody has asked why: see [`JobDict::why`].
+    candidates: Option<Vec<CandidateDict>>,
+}
+
+/// A [`Candidate`].
+#[derive(Debug, SerializeDict, DeserializeDict, Type)]
+#[zvariant(signature = "dict")]
+struct CandidateDict {
+    node: String,
+    emulated: bool,
+    start_s: Option<f64>,
+    finish_s: Option<f64>,
+    chosen: bool,
+    reason: String,
+}
+
+impl JobDict {
+    /// A job with the nodes that were considered for it.
+    pub(super) fn why(job: JobView, candidates: Vec<Candidate>) -> Self {
+        let candidates = candidates.into_iter().map(CandidateDict::from).collect();
+        Self { candidates: Some(candidates), ..job.into() }
+    }
+
+    /// The nodes that were considered for it.
+    pub(super) fn take_candidates(&mut self) -> Vec<Candidate> {
+        let candidates = self.candidates.take().unwrap_or_default();
+        candidates.into_iter().map(Candidate::from).collect()
+    }
 }
 
 /// A [`Course`].
@@ -92,17 +120,17 @@ struct CourseDict {
 }
 
 /// Both ways between two types with the same fields. Those after the bar are views themselves: the dictionary may
-/// lack them.
+/// lack them. The one after the semicolon is the dictionary's alone.
 macro_rules! same_fields {
-    ($view:ident, $dict:ident, $($field:ident)+ $(| $($inner:ident)+)?) => {
+    ($view:ident, $dict:ident, $($field:ident)+ $(| $($inner:ident)+)? $(; $own:ident)?) => {
         impl From<$view> for $dict {
             fn from($view { $($field,)+ $($($inner,)+)? }: $view) -> Self {
-                Self { $($field,)+ $($($inner: Some($inner.into()),)+)? }
+                Self { $($field,)+ $($($inner: Some($inner.into()),)+)? $($own: None)? }
             }
         }
 
         impl From<$dict> for $view {
-            fn from($dict { $($field,)+ $($($inner,)+)? }: $dict) -> Self {
+            fn from($dict { $($field,)+ $($($inner,)+)? $($own: _)? }: $dict) -> Self {
                 Self { $($field,)+ $($($inner: $inner.unwrap_or_default().into(),)+)? }
             }
         }
@@ -119,7 +147,12 @@ same_fields! {
 same_fields! {
     JobView, JobDict,
     id name drv_path system state node emulated forwarded client attached accepted_s started_s ended_s
-    reason steps_after | course
+    reason steps_after | course; candidates
+}
+
+same_fields! {
+    Candidate, CandidateDict,
+    node emulated start_s finish_s chosen reason
 }
 
 same_fields! {

@@ -10,6 +10,7 @@ mod departures;
 mod dict;
 pub(crate) mod link;
 mod node;
+mod outlook;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use super::{
     departures::{Departures, caller},
     dict::{BoardDict, JobDict, NodeDict},
     link::in_time,
+    outlook::{OutlookTuple, PlannedTuple, outlook_tuple, planned},
 };
 use crate::{
     model::{JobView, NodeView},
@@ -93,7 +94,7 @@ impl<C: NodeControl> Node<C> {
     #[zbus(out_args("job", "notes"))]
     async fn why(&self, job: &str) -> Result<(JobDict, Vec<(u64, String)>), ControlError> {
         let why = self.control.why(checked(job)?).await?;
-        Ok((why.job.into(), why.notes))
+        Ok((JobDict::why(why.job, why.candidates), why.notes))
     }
 
     /// A job's log: a file open for reading at its start, and whether the job still runs, so that
@@ -129,6 +130,23 @@ impl<C: NodeControl> Node<C> {
             self.control.forget(sender);
         }
         Ok((waits, notes))
+    }
+
+    /// Where and when derivations would be built, were they asked for now: nothing is built. Each is a
+    /// path, a system, the required features, whether its output is fixed, whether it prefers to be
+    /// built locally, and those that it needs, by their places; `local_slots` is how many the caller's
+    /// Nix builds at once by itself. Answers for each, in their order, with a node by its place, whether
+    /// that emulates, whether such builds are known, and in how many seconds it could begin, begins, and
+    /// is done; with the nodes' names and slots; and with what no plan can beat.
+    #[zbus(out_args("builds", "nodes", "by_work_s", "by_chain_s"))]
+    async fn plan(
+        &self,
+        derivations: Vec<PlannedTuple>,
+        local_slots: u32,
+    ) -> Result<OutlookTuple, ControlError> {
+        let planned = derivations.into_iter().map(planned).collect();
+        let outlook = self.control.plan(planned, local_slots).await?;
+        Ok(outlook_tuple(outlook))
     }
 
     /// Stable id of the node.

@@ -13,7 +13,10 @@ use zbus::{
 
 use super::{node::Node, service::tell_changes, *};
 use crate::{
-    model::{BoardView, Change, Course, JobView, NodeView, Reach, Why},
+    model::{
+        BoardView, Candidate, Change, Course, Expected, JobView, NodeView, Outlook, Planned, Reach,
+        Why,
+    },
     names::{BUS_INTERFACE, BUS_NAME, BUS_PATH},
 };
 
@@ -110,7 +113,43 @@ fn job() -> JobView {
 }
 
 fn why() -> Why {
-    Why { job: job(), notes: vec![(1, "accepted".into()), (2, "waits".into())] }
+    let candidate = Candidate {
+        node: "star64".into(),
+        emulated: true,
+        start_s: Some(0.5),
+        finish_s: None,
+        chosen: true,
+        reason: String::new(),
+    };
+    let out = Candidate {
+        start_s: None,
+        chosen: false,
+        reason: "away: no answer".into(),
+        ..candidate.clone()
+    };
+    Why {
+        job: job(),
+        notes: vec![(1, "accepted".into()), (2, "waits".into())],
+        candidates: vec![candidate, out],
+    }
+}
+
+fn a_planned() -> Planned {
+    Planned {
+        drv_path: job().drv_path,
+        system: "riscv64-linux".into(),
+        features: ["kvm".into()].into(),
+        fixed_output: true,
+        prefer_local: false,
+        needs: vec![0],
+    }
+}
+
+fn an_outlook() -> Outlook {
+    let expected =
+        Expected { node: 0, emulated: true, known: false, ready_s: 0.5, start_s: 1.0, end_s: 2.0 };
+    let nodes = vec![("star64".into(), 4)];
+    Outlook { builds: vec![expected], nodes, by_work_s: 1.5, by_chain_s: 0.75 }
 }
 
 impl NodeControl for Fake {
@@ -162,6 +201,11 @@ impl NodeControl for Fake {
         Ok(Foreseen::default())
     }
 
+    async fn plan(&self, planned: Vec<Planned>, local_slots: u32) -> Result<Outlook, ControlError> {
+        assert_eq!((planned, local_slots), (vec![a_planned()], 3));
+        Ok(an_outlook())
+    }
+
     fn forget(&self, _: &str) {}
 
     fn changes(&self) -> broadcast::Receiver<Change> {
@@ -197,6 +241,12 @@ async fn views_arrive_as_they_were() {
     assert_eq!(client.second_store().await.unwrap(), Some(second_store()));
     assert_eq!(client.jobs().await.unwrap(), [job()]);
     assert_eq!(client.why("hello").await.unwrap(), why());
+}
+
+#[tokio::test]
+async fn a_plan_and_its_outlook_arrive_as_they_were() {
+    let (_server, client) = pair(&Fake::new()).await;
+    assert_eq!(client.plan(&[a_planned()], 3).await.unwrap(), an_outlook());
 }
 
 #[tokio::test]

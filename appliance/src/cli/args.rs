@@ -18,6 +18,7 @@ Examples:
   roost logs -f hello-2.12         its log, followed to the end
   roost timeline                   what happened, drawn: which board built what, and when
   roost build --on rock5 .#kernel  `nix build`, on this board
+  roost plan .#kernel              which board would build what, before anything is built
   roost drain rock5                give rock5 nothing new; what it runs goes on
   roost fleet init                 make a fleet; this machine holds its key
   roost flash --board rock-5b /dev/sdX
@@ -60,6 +61,20 @@ Examples:
   roost build --on vf2,star64 --wait -- --file . --no-link --print-out-paths
   roost build --on fast .#firmware          on any board with this label (node.labels)")]
     Build(Build),
+
+    /// Show which node would build what, and when, before anything is built.
+    #[command(after_help = "\
+What would be built is found out as `nix build --dry-run` does it, and placed as it would be now, with
+what the boards have to do already. Times are those of earlier builds; what was never built is guessed.
+Options of `nix build` go behind --. Builds that cost less than sending their inputs (preferLocalBuild),
+and Nix's own downloads, are left out.
+
+Examples:
+  roost plan .#nixosConfigurations.rock5.config.system.build.toplevel
+  roost plan /nix/store/…-chromium-130.drv
+  roost plan --svg plan.svg -- --file . world
+  roost plan --json .#world | jq -r '.builds[] | \"\\(.node): \\(.name)\"'")]
+    Plan(Plan),
 
     /// Print the lines that tell Nix of the boards.
     #[command(after_help = "\
@@ -331,6 +346,23 @@ pub struct Build {
     pub nix: Vec<OsString>,
 }
 
+/// `roost plan`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What would be built: installables of `nix build`, or derivations.
+    #[arg(value_name = "INSTALLABLE", required_unless_present = "nix")]
+    pub what: Vec<OsString>,
+    /// Write the chart as SVG, for a browser; - is standard output.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub svg: Option<PathBuf>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+    /// What else `nix build` is told.
+    #[arg(last = true, value_name = "ARGS")]
+    pub nix: Vec<OsString>,
+}
+
 /// Which lines to print.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machines {
@@ -391,6 +423,15 @@ mod tests {
         let json = Output { json: true };
         let cases = [
             ("roost status --json", Command::Ask(Ask::Status(json))),
+            (
+                "roost plan .#a --json -- --file .",
+                Command::Plan(Plan {
+                    what: vec![".#a".into()],
+                    output: json,
+                    nix: vec!["--file".into(), ".".into()],
+                    ..Plan::default()
+                }),
+            ),
             ("roost jobs -a", Command::Ask(Ask::Jobs { all: true, output: Output::default() })),
             ("roost logs hello -f", Command::Ask(Ask::Logs { job: "hello".into(), follow: true })),
             (

@@ -41,7 +41,9 @@ pub(super) async fn run(args: &Build) -> Result<ExitCode, CommandError> {
     // Before anything is evaluated: boards that are not there are told of at once, and what the
     // evaluation itself builds goes to them, too.
     let mut told = agree(&client, &wanted, args.wait).await?;
-    let plan = match dry_run(&args.nix).await? {
+    let mut command = nix();
+    command.args(["build", "--dry-run"]).args(&args.nix);
+    let plan = match dry_run(command).await? {
         Ok(plan) => plan,
         Err(Failed { status, text }) => {
             eprint!("{text}");
@@ -95,7 +97,7 @@ async fn agree(
 
 /// What Nix would build.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Plan(BTreeSet<StorePath>);
+pub(super) struct Plan(pub(super) BTreeSet<StorePath>);
 
 impl Plan {
     /// Takes a line of what a dry run prints: the paths stand alone in their lines.
@@ -106,18 +108,16 @@ impl Plan {
 }
 
 /// A dry run that failed.
-struct Failed {
-    status: ExitStatus,
+pub(super) struct Failed {
+    pub(super) status: ExitStatus,
     /// What it said.
-    text: String,
+    pub(super) text: String,
 }
 
-/// Evaluates what is to be built. Nix says itself what it would build and fetch, and takes all of its
-/// own arguments.
-async fn dry_run(args: &[OsString]) -> Result<Result<Plan, Failed>, CommandError> {
-    let mut child = nix()
-        .args(["build", "--dry-run"])
-        .args(args)
+/// Evaluates what is to be built, by `nix build --dry-run` or the like: Nix says itself what it would build
+/// and fetch.
+pub(super) async fn dry_run(mut command: Command) -> Result<Result<Plan, Failed>, CommandError> {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -155,7 +155,8 @@ async fn local_systems() -> Vec<String> {
     }
 }
 
-fn read(path: &StorePath) -> io::Result<Derivation> {
+/// Reads a derivation in the store.
+pub(super) fn read(path: &StorePath) -> io::Result<Derivation> {
     read_drv(Path::new(path.as_str()))
 }
 
@@ -256,12 +257,12 @@ fn pass_on(child: &Child, signal: Signal) {
     }
 }
 
-fn nix() -> Command {
+pub(super) fn nix() -> Command {
     Command::new("nix")
 }
 
 /// As a shell has it: 128 and its number after a signal.
-fn code(status: ExitStatus) -> ExitCode {
+pub(super) fn code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))

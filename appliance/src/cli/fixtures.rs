@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{BoardView, Course, JobView, NodeView, Reach, Why};
+use crate::model::{BoardView, Candidate, Course, JobView, NodeView, Reach, Why};
 
 /// The moment at which everything is shown, in seconds since 1970.
 pub(super) const NOW_S: u64 = 1_700_000_000;
@@ -149,7 +149,26 @@ pub(super) fn why() -> Why {
             (NOW_S - 200, "waits: all 4 slots of rock5 are busy".into()),
             (NOW_S - 190, "runs on rock5: fastest free board".into()),
         ],
+        candidates: vec![],
     }
+}
+
+/// The nodes for a job: one is chosen, one is slower, one would emulate, and one is away.
+pub(super) fn candidates() -> Vec<Candidate> {
+    let node = |name: &str, emulated, times: Option<(f64, f64)>, reason: &str| Candidate {
+        node: name.into(),
+        emulated,
+        start_s: times.map(|(start_s, _)| start_s),
+        finish_s: times.map(|(_, finish_s)| finish_s),
+        chosen: false,
+        reason: reason.into(),
+    };
+    vec![
+        Candidate { chosen: true, ..node("rock5", false, Some((45.0, 190.0)), "") },
+        node("pi4", false, Some((0.0, 300.0)), ""),
+        node("vf2", true, Some((0.0, 7400.0)), ""),
+        node("star64", false, None, "away: no answer for 3 min"),
+    ]
 }
 
 /// Jobs of the last ten minutes, with what is known of their times.

@@ -12,6 +12,20 @@ pub(crate) fn duration(seconds: u64) -> String {
     }
 }
 
+/// A duration that is not known well, in seconds: its largest unit, or two where that says too little.
+#[must_use]
+pub(crate) fn roughly(seconds: f64) -> String {
+    match seconds {
+        ..90.0 => format!("{:.0} s", seconds.max(1.0)),
+        ..5400.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => {
+            let minutes = seconds / 60.0;
+            format!("{:.0} h {:02.0} min", (minutes / 60.0).floor(), (minutes % 60.0).floor())
+        }
+        _ => format!("{:.0} d", seconds / 86_400.0),
+    }
+}
+
 /// The time from one moment to another, both in seconds since 1970; a clock that was set back in
 /// between makes it nothing.
 #[must_use]
@@ -60,6 +74,20 @@ mod tests {
             assert_eq!(duration(seconds), text);
         }
         assert_eq!(between(10, 4), "0 s", "a clock set back");
+    }
+
+    #[test]
+    fn what_is_not_known_well_is_told_roughly() {
+        for (seconds, text) in [
+            (0.0, "1 s"),
+            (89.4, "89 s"),
+            (170.0, "3 min"),
+            (7_380.0, "2 h 03 min"),
+            (260_000.0, "3 d"),
+            (f64::INFINITY, "inf d"),
+        ] {
+            assert_eq!(roughly(seconds), text);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The commands, and nothing else: what people type, and what they are shown.
 //!
 //! `args` says what can be typed, `early` picks out what programs start, `commands` ask the daemon,
-//! `build` runs Nix,
+//! `build` runs Nix, `plan` shows what it would do,
 //! `render` and `human` turn views into text, `fleet` changes what is trusted, `flash` writes images,
 //! `update` gives boards new systems, `timeline` draws what happened, `doctor` looks at the machine itself, `pages` writes man pages and
 //! completions.
@@ -20,6 +20,7 @@ pub mod fleet;
 mod human;
 mod machines;
 mod pages;
+mod plan;
 mod render;
 mod run_daemon;
 mod timeline;
@@ -69,6 +70,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Daemon { config } => run_daemon::run(&config)?,
         Command::CheckConfig { file, output } => check_config::run(file.as_deref(), output, out)?,
         Command::Build(args) => return runtime()?.block_on(build::run(&args)),
+        Command::Plan(args) => return runtime()?.block_on(plan::run(&args, out)),
         Command::Machines(args) if args.direct => {
             runtime()?.block_on(async { machines::direct(&connect().await?, args, out).await })?;
         }

@@ -5,7 +5,7 @@ use comfy_table::{ColumnConstraint, Table, presets};
 use super::{human, timeline};
 use crate::{
     draw,
-    model::{BoardView, JobView, NodeView, Reach, Standing, Why},
+    model::{BoardView, Candidate, JobView, NodeView, Reach, Standing, Why},
     names,
 };
 
@@ -234,6 +234,7 @@ pub(crate) fn why(why: &Why, now_s: u64) -> String {
         let took = |(what, ms): &(&str, u64)| format!("{what} {}", draw::duration(*ms));
         text += &format!("{}\n", times.iter().map(took).collect::<Vec<_>>().join(", "));
     }
+    text += &candidates(&why.candidates, job.started_s.is_some());
     if !why.notes.is_empty() {
         text +=
             &format!("\nSince it was accepted, {} ago:\n", human::between(job.accepted_s, now_s));
@@ -247,6 +248,46 @@ pub(crate) fn why(why: &Why, now_s: u64) -> String {
         text += &lines(&table);
     }
     text
+}
+
+/// The nodes that could have a job; `was` if that was so when it was placed.
+fn candidates(nodes: &[Candidate], was: bool) -> String {
+    if nodes.is_empty() {
+        return String::new();
+    }
+    let known = nodes.iter().any(|node| node.finish_s.is_some());
+    let mut title = match was {
+        true => "When it was placed".to_owned(),
+        false => "Nodes that could have it, as it is now".to_owned(),
+    };
+    if !known {
+        title += " (nothing is known of such builds yet)";
+    }
+    let mut header = vec!["  NODE", "HOW", "BEGINS", "NOTE"];
+    if known {
+        header.insert(3, "DONE");
+    }
+    let mut table = table(&header);
+    let when = |node: &Candidate| match (node.start_s, node.finish_s) {
+        (None, _) => "-".to_owned(),
+        (Some(s), _) if s < 0.5 => "at once".to_owned(),
+        // What such builds take says when the ones before it are over.
+        (Some(_), None) => "when a slot is free".to_owned(),
+        (Some(s), Some(_)) => format!("in about {}", human::roughly(s)),
+    };
+    for node in nodes {
+        let mark = if node.chosen { "*" } else { " " };
+        let how = if node.emulated { "emulated" } else { "native" };
+        let mut row =
+            vec![format!("{mark} {}", node.node), how.to_owned(), when(node), node.reason.clone()];
+        if known {
+            let done =
+                node.finish_s.map_or("-".to_owned(), |s| format!("in about {}", human::roughly(s)));
+            row.insert(3, done);
+        }
+        table.add_row(row);
+    }
+    format!("\n{title}:\n{}", lines(&table))
 }
 
 /// A table without frames: a line stays a line, so that output can be searched and cut.
@@ -377,8 +418,35 @@ Since it was accepted, 3 min 20 s ago:
     }
 
     #[test]
+    fn why_tells_of_the_nodes_that_were_considered() {
+        let why_of = |job: usize, candidates: Vec<Candidate>| {
+            let job = fixtures::jobs().swap_remove(job);
+            why(&Why { job, notes: vec![], candidates }, fixtures::NOW_S)
+        };
+        let table = "
+  NODE    HOW       BEGINS         DONE                 NOTE
+* rock5   native    in about 45 s  in about 3 min
+  pi4     native    at once        in about 5 min
+  vf2     emulated  at once        in about 2 h 03 min
+  star64  native    -              -                    away: no answer for 3 min
+";
+        let text = why_of(1, fixtures::candidates());
+        let expected = format!("Nodes that could have it, as it is now:{table}");
+        assert!(text.ends_with(&expected), "--- printed\n{text}--- expected\n{expected}");
+        let text = why_of(0, fixtures::candidates());
+        assert!(text.contains("\nWhen it was placed:\n"), "{text}");
+        let unknown = fixtures::candidates().into_iter().take(2);
+        let unknown = unknown.map(|node| Candidate { finish_s: None, ..node }).collect();
+        let text = why_of(1, unknown);
+        assert!(text.contains("(nothing is known of such builds yet):\n"), "{text}");
+        assert!(text.contains("* rock5  native  when a slot is free\n"), "{text}");
+        assert!(!text.contains("DONE"), "{text}");
+    }
+
+    #[test]
     fn why_tells_where_the_time_went() {
-        let told = |job: JobView| why(&Why { job, notes: vec![] }, fixtures::NOW_S);
+        let told =
+            |job: JobView| why(&Why { job, notes: vec![], candidates: vec![] }, fixtures::NOW_S);
         let [built, failed, _, running, waiting] = fixtures::timeline().try_into().unwrap();
         let text = told(built);
         let times = "\nwaiting for a node 1.0 s, waiting there 2.0 s, sending inputs 18.0 s, \
@@ -393,7 +461,8 @@ Since it was accepted, 3 min 20 s ago:
 
     #[test]
     fn why_of_a_waiting_and_of_an_ended_job() {
-        let told = |job: JobView| why(&Why { job, notes: vec![] }, fixtures::NOW_S);
+        let told =
+            |job: JobView| why(&Why { job, notes: vec![], candidates: vec![] }, fixtures::NOW_S);
         let [_, waiting, ended]: [JobView; 3] = fixtures::jobs().try_into().unwrap();
         let text = told(waiting);
         assert!(text.contains("queued for 45 s: waits for vf2, which is away\n"), "{text}");
@@ -408,7 +477,7 @@ Since it was accepted, 3 min 20 s ago:
         job.emulated = true;
         let listed = jobs(std::slice::from_ref(&job), fixtures::NOW_S);
         assert!(listed.contains("rock5 (emulated)"), "{listed}");
-        let text = why(&Why { job, notes: vec![] }, fixtures::NOW_S);
+        let text = why(&Why { job, notes: vec![], candidates: vec![] }, fixtures::NOW_S);
         assert!(text.contains("running on rock5 (emulated) for 3 min"), "{text}");
     }
 
@@ -416,7 +485,7 @@ Since it was accepted, 3 min 20 s ago:
     fn nothing_is_said_twice() {
         let mut job = fixtures::jobs().swap_remove(2);
         (job.state, job.reason) = ("built".into(), "built".into());
-        let text = why(&Why { job, notes: vec![] }, fixtures::NOW_S);
+        let text = why(&Why { job, notes: vec![], candidates: vec![] }, fixtures::NOW_S);
         assert!(text.contains("\nbuilt on rock5 after 1 h 06 min\n"), "{text}");
     }
 }

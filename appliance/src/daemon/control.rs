@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tracing::{info, warn};
 
 use super::{
@@ -19,13 +19,16 @@ use crate::{
     bus::{Caller, ControlError, Foreseen, JobLog, NodeControl, Wanted},
     dispatch::{Dispatcher, FindError},
     fleet::Fleet,
-    model::{BoardView, Change, ControlRequest, JobView, NodeView, Why},
+    model::{BoardView, Change, ControlRequest, JobView, NodeView, Outlook, Planned, Why},
     observe::vitals,
     queue::logs::Logs,
 };
 
 /// How often a board that has jobs looks whether it can build: some reads of /proc and /sys.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long one waits for somebody else's plan: what a caller waits for, without what a plan may take.
+const PLAN_TURN: Duration = Duration::from_secs(2);
 
 /// The daemon, to be asked. Clones share it.
 #[derive(Clone)]
@@ -39,6 +42,8 @@ struct Inner {
     logs: Logs,
     belonging: Belonging,
     demands: Demands,
+    /// One plan is made at a time: each may have a core for seconds, and everybody may ask.
+    planning: Arc<Semaphore>,
     view: watch::Sender<NodeView>,
     /// Something has happened that may need this node's health: a job changed, or somebody came.
     stirred: Notify,
@@ -54,6 +59,7 @@ impl Control {
             logs: parts.logs.clone(),
             belonging: parts.belonging.clone(),
             demands: Demands::new(parts),
+            planning: Arc::new(Semaphore::new(1)),
             view: watch::Sender::new(parts.view.clone()),
             stirred: Notify::new(),
         }))
@@ -258,6 +264,22 @@ impl NodeControl for Control {
 
     async fn demand(&self, caller: Caller, wanted: Wanted) -> Result<Foreseen, ControlError> {
         self.0.demands.take(caller, wanted)
+    }
+
+    async fn plan(&self, planned: Vec<Planned>, local_slots: u32) -> Result<Outlook, ControlError> {
+        let busy = || ControlError::Failed("another plan is being made; try again".to_owned());
+        let turn = tokio::time::timeout(PLAN_TURN, self.0.planning.clone().acquire_owned());
+        let turn = turn.await.ok().and_then(Result::ok).ok_or_else(busy)?;
+        let dispatcher = self.0.dispatcher.clone();
+        let reckon = move || {
+            // Whoever has gone meanwhile lets nobody else begin before this is over.
+            let _turn = turn;
+            dispatcher.outlook(&planned, local_slots)
+        };
+        match tokio::task::spawn_blocking(reckon).await {
+            Ok(outlook) => outlook.map_err(|error| ControlError::Failed(error.to_string())),
+            Err(error) => Err(ControlError::Failed(error.to_string())),
+        }
     }
 
     fn forget(&self, caller: &str) {

@@ -80,11 +80,16 @@ impl Dispatcher {
     /// # Errors
     /// If none or several match `query`.
     pub fn why(&self, query: &str) -> Result<Why, FindError> {
+        let facts = self.nodes();
         let state = self.state();
         let id = find(&state, query)?;
         let live = state.jobs.get(&id).ok_or_else(|| FindError::Unknown(query.to_owned()))?;
+        let candidates = match live.job.state {
+            JobState::Queued => self.candidates(&state, &id, facts),
+            JobState::Running { .. } | JobState::Done { .. } => live.considered().to_vec(),
+        };
         let notes = live.job.notes.iter().map(|note| (note.at_s, note.text.clone())).collect();
-        Ok(Why { job: self.view(live), notes })
+        Ok(Why { job: self.view(live), notes, candidates })
     }
 
     /// The node that built a job, once it has ended.

@@ -7,7 +7,9 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::{
     execute::{Copied, Measured, Stage},
-    model::{Course, Demand, How, Job, JobState, JobView, Outputs, Payload, Site, first_line},
+    model::{
+        Candidate, Course, Demand, How, Job, JobState, JobView, Outputs, Payload, Site, first_line,
+    },
     queue::logs::LogWriter,
 };
 
@@ -58,7 +60,12 @@ pub(super) struct Live {
     pub(super) awaited: bool,
     /// Whether its build is over and its slot free, though its outputs are still being seen to.
     pub(super) vacated: bool,
+    /// The nodes that were considered when it was placed, while it runs.
+    considered: Vec<Candidate>,
 }
+
+/// Nodes that are remembered of a job that runs.
+const MAX_CONSIDERED: usize = 8;
 
 impl Live {
     pub(super) fn new(job: Job, demand: Demand, turn: u64, log: Option<LogWriter>) -> Self {
@@ -88,6 +95,7 @@ impl Live {
             payload: None,
             awaited: false,
             vacated: false,
+            considered: Vec::new(),
         }
     }
 
@@ -142,6 +150,26 @@ impl Live {
             if lasting && self.attached == 0 {
                 *outputs = Outputs::Held;
             }
+        }
+    }
+
+    /// Remembers the nodes that were considered: the first ones, and the one that was chosen.
+    pub(super) fn consider(&mut self, mut nodes: Vec<Candidate>) {
+        if let Some(at) = nodes.iter().position(|node| node.chosen) {
+            let last = MAX_CONSIDERED - 1;
+            if at > last {
+                nodes.swap(at, last);
+            }
+        }
+        nodes.truncate(MAX_CONSIDERED);
+        self.considered = nodes;
+    }
+
+    /// The nodes that were considered when it was placed; none of a job that does not run.
+    pub(super) fn considered(&self) -> &[Candidate] {
+        match self.job.state {
+            JobState::Running { .. } => &self.considered,
+            JobState::Queued | JobState::Done { .. } => &[],
         }
     }
 

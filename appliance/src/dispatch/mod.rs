@@ -14,6 +14,7 @@ mod foresee;
 mod learning;
 mod live;
 mod moves;
+mod outlook;
 mod pump;
 mod reckon;
 mod run;
@@ -46,6 +47,7 @@ pub use control::FindError;
 pub use foresee::Foresight;
 use learning::Learning;
 use live::Live;
+pub use outlook::NoOutlook;
 
 /// The nodes that jobs can be given to, as they are now.
 pub trait Nodes: Send + Sync {

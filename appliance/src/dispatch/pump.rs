@@ -1,6 +1,6 @@
 //! Places waiting jobs whenever something has changed, and keeps the deadlines.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::time::Instant;
@@ -9,8 +9,8 @@ use tracing::info;
 use super::{Dispatcher, Live, State, live::Progress, now_s, reckon::Reckoner, run::Ending};
 use crate::{
     execute::Stage,
-    model::{ANYWHERE, Demand, Job, JobId, JobKey, JobState, Outputs, Site},
-    place::{self, Among, Decision, JobFacts, NodeFacts, WaitFor},
+    model::{ANYWHERE, Candidate, Demand, Job, JobId, JobKey, JobState, Outputs, Site},
+    place::{self, Among, Decision, JobFacts, NodeFacts, Plan, WaitFor},
     queue::rules,
 };
 
@@ -76,12 +76,13 @@ impl Dispatcher {
         reckoner.count(&state, &mut facts, now);
         let decisions = self.decisions(&reckoner, &state, &facts, &mut round);
         let mut ahead: HashMap<String, usize> = HashMap::new();
-        for (id, decision) in decisions {
+        for (id, (decision, considered)) in decisions {
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             if let Decision::Run { node, .. } = &decision {
                 given(&mut facts, node);
             }
             let before = ahead.entry(live.job.system.clone()).or_default();
+            live.consider(considered);
             self.carry_out(live, decision, *before, &mut round);
             *before += usize::from(live.job.state == JobState::Queued);
         }
@@ -95,7 +96,9 @@ impl Dispatcher {
             let job = JobFacts { avoid: avoid.as_deref(), ..job };
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             if Self::reconsider(live, &job, &mut facts, &mut round) {
-                let decision = place::decide(&JobFacts { waited: live.waited(now), ..job }, &facts);
+                let job = JobFacts { waited: live.waited(now), ..job };
+                let (decision, considered) = Plan::new(&facts).place_and_tell(&job, runs);
+                live.consider(considered);
                 if let Decision::Run { node, .. } = &decision {
                     given(&mut facts, node);
                 }
@@ -105,14 +108,57 @@ impl Dispatcher {
         (round.starts, round.actions, round.deadline)
     }
 
-    /// Where each job that waits should go, in the order in which they were placed.
+    /// Where each job that waits should go, in the order in which they were placed, and which nodes were
+    /// considered for those that are to run.
     fn decisions(
         &self,
         reckoner: &Reckoner,
         state: &State,
         facts: &[NodeFacts],
         round: &mut Round,
-    ) -> Vec<(JobId, Decision)> {
+    ) -> Vec<(JobId, (Decision, Vec<Candidate>))> {
+        for live in state.jobs.values().filter(|live| live.job.state == JobState::Queued) {
+            let later = live.not_before.filter(|at| round.now < *at);
+            if let Some(not_before) = later.filter(|_| !self.is_over(live, round.now)) {
+                round.again(not_before);
+            }
+        }
+        let mut decisions = Vec::new();
+        self.in_turn(reckoner, state, (facts, round.now), |live, job, plan| {
+            decisions.push((live.job.id(), plan.place_and_tell(job, runs)));
+            ControlFlow::Continue(())
+        });
+        decisions
+    }
+
+    /// The nodes that could have a job that waits, were the ones before it placed now; none if it is not
+    /// to be placed now.
+    pub(super) fn candidates(
+        &self,
+        state: &State,
+        id: &JobId,
+        mut facts: Vec<NodeFacts>,
+    ) -> Vec<Candidate> {
+        let now = Instant::now();
+        let reckoner = Reckoner::new(self.estimates(), self.0.paths.clone(), &mut facts);
+        reckoner.count(state, &mut facts, now);
+        let mut candidates = Vec::new();
+        self.in_turn(&reckoner, state, (&facts, now), |live, job, plan| {
+            let is_it = live.job.id() == *id;
+            candidates = plan.place_and_tell(job, |_| is_it).1;
+            if is_it { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        candidates
+    }
+
+    /// Goes through the jobs that wait and may be placed now, in the order in which they should be.
+    fn in_turn(
+        &self,
+        reckoner: &Reckoner,
+        state: &State,
+        (facts, now): (&[NodeFacts], Instant),
+        mut each: impl for<'j> FnMut(&Live, &JobFacts<'j>, &mut Plan<'_, 'j>) -> ControlFlow<()>,
+    ) {
         let mut waiting = Vec::new();
         let mut running: HashMap<&str, u32> = HashMap::new();
         for live in state.jobs.values() {
@@ -120,11 +166,10 @@ impl Dispatcher {
                 JobState::Running { .. } if !live.vacated => {
                     *running.entry(live.job.client.label.as_str()).or_default() += 1;
                 }
-                JobState::Queued if !self.is_over(live, round.now) => {
-                    match live.not_before.filter(|at| round.now < *at) {
-                        Some(not_before) => round.again(not_before),
-                        None => waiting.push(live),
-                    }
+                JobState::Queued
+                    if !self.is_over(live, now) && live.not_before.is_none_or(|at| at <= now) =>
+                {
+                    waiting.push(live);
                 }
                 JobState::Queued | JobState::Running { .. } | JobState::Done { .. } => {}
             }
@@ -133,7 +178,7 @@ impl Dispatcher {
             .iter()
             .map(|live| JobFacts {
                 avoid: live.avoid.as_deref(),
-                ..self.job_facts(reckoner, (&live.job, &live.demand), live, round.now)
+                ..self.job_facts(reckoner, (&live.job, &live.demand), live, now)
             })
             .collect();
         let turns = jobs.iter().zip(&waiting).map(|(job, live)| place::Turn {
@@ -143,9 +188,12 @@ impl Dispatcher {
             accepted: live.turn,
         });
         let turns: Vec<_> = turns.collect();
-        let mut plan = place::Plan::new(facts);
-        let place = |at: usize| (waiting[at].job.id(), plan.place(&jobs[at]));
-        place::order(&turns, &running).into_iter().map(place).collect()
+        let mut plan = Plan::new(facts);
+        for at in place::order(&turns, &running) {
+            if each(waiting[at], &jobs[at], &mut plan).is_break() {
+                return;
+            }
+        }
     }
 
     fn job_facts<'a>(
@@ -331,6 +379,11 @@ impl Round {
         let result = BuildResult::failure(BuildStatus::TransientFailure, message);
         self.actions.push(Action::End { id: live.job.id(), result });
     }
+}
+
+/// Whether a job is to run.
+fn runs(decision: &Decision) -> bool {
+    matches!(decision, Decision::Run { .. })
 }
 
 /// Counts a job that a node was given in this round.

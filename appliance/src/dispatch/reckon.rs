@@ -34,6 +34,11 @@ impl Reckoner {
         Self { estimates, paths, emulating }
     }
 
+    /// What is known of earlier builds.
+    pub(super) fn estimates(&self) -> &Estimates {
+        &self.estimates
+    }
+
     /// Counts what each node has from here, and how long that is expected to take.
     pub(super) fn count(&self, state: &State, facts: &mut [NodeFacts], now: Instant) {
         let mut counted: HashMap<&str, (u32, Vec<Given>)> = HashMap::new();

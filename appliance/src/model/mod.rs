@@ -8,6 +8,7 @@ mod builds;
 mod course;
 mod demand;
 mod job;
+mod outlook;
 mod update;
 mod view;
 mod words;
@@ -21,6 +22,9 @@ pub use job::{
     Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site, Size,
     realised_paths,
 };
+pub use outlook::{Expected, Outlook, Planned};
 pub use update::{UpdatePhase, UpdateView};
-pub use view::{BoardView, Change, ControlRequest, JobView, NodeView, Reach, Standing, Why};
+pub use view::{
+    BoardView, Candidate, Change, ControlRequest, JobView, NodeView, Reach, Standing, Why,
+};
 pub use words::first_line;

@@ -200,6 +200,27 @@ pub struct Why {
     pub job: JobView,
     /// Its story, oldest first: seconds since 1970 and a line.
     pub notes: Vec<(u64, String)>,
+    /// The nodes that could have it: of a job that waits, as they are now, the best one first; of one that
+    /// runs, as they were when it was placed.
+    #[serde(default)]
+    pub candidates: Vec<Candidate>,
+}
+
+/// A node that could have a job, as far as systems and features go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its name.
+    pub node: String,
+    /// Whether it would emulate the job's system.
+    pub emulated: bool,
+    /// In how many seconds it is expected to begin; none if the node is out of the question.
+    pub start_s: Option<f64>,
+    /// In how many seconds it is expected to be done; none if nothing is known of such builds.
+    pub finish_s: Option<f64>,
+    /// Whether it is the one.
+    pub chosen: bool,
+    /// Why it is out of the question, in words; empty if it is not.
+    pub reason: String,
 }
 
 /// What has changed, for those who watch.

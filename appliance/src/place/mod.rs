@@ -1,6 +1,7 @@
 //! Which node a job should have. Pure: facts in, a decision with its reason out; no I/O, no clock.
 
 pub mod admission;
+mod candidates;
 mod demand;
 mod forecast;
 pub mod local;

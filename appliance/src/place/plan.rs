@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     Among, Decision, Given, Health, JobFacts, NodeFacts, Times, WaitFor, slots::Slots, words,
 };
-use crate::model::{Demand, Emulation, How};
+use crate::model::{Candidate, Demand, Emulation, How};
 
 /// A job is sent to a node whose slot will be free within so many seconds, to wait there: its inputs are
 /// on their way meanwhile, and the slot does not idle for a round trip. One of which nothing is known is
@@ -64,17 +64,17 @@ struct Kind<'j> {
 
 /// A node for a job, and when it begins and ends there.
 #[derive(Clone, Copy, Debug)]
-struct Choice {
-    node: usize,
-    how: How,
-    start_s: f64,
+pub(super) struct Choice {
+    pub(super) node: usize,
+    pub(super) how: How,
+    pub(super) start_s: f64,
     takes_s: Option<f64>,
-    finish_s: Option<f64>,
+    pub(super) finish_s: Option<f64>,
 }
 
 /// See the module.
 pub struct Plan<'n, 'j> {
-    nodes: &'n [NodeFacts],
+    pub(super) nodes: &'n [NodeFacts],
     slots: Vec<Slots>,
     /// What follows the jobs that run, the longest path first.
     following: Vec<Given>,
@@ -97,10 +97,37 @@ impl<'n, 'j> Plan<'n, 'j> {
     /// A native node comes first while one is alive; how long a busy one is waited for, and whether
     /// emulation is allowed at all, is the job's policy.
     pub fn place(&mut self, job: &JobFacts<'j>) -> Decision {
+        self.place_and_tell(job, |_| false).0
+    }
+
+    /// The same, and, if that is wanted of such a decision, every node that was considered.
+    pub fn place_and_tell(
+        &mut self,
+        job: &JobFacts<'j>,
+        wanted: impl FnOnce(&Decision) -> bool,
+    ) -> (Decision, Vec<Candidate>) {
+        let (decision, choice) = self.pick(job);
+        let mut told = Vec::new();
+        if wanted(&decision) {
+            told = self.candidates(job, choice.map(|choice| (choice.node, choice.how)));
+        }
+        if let Some(choice) = choice {
+            let slots = &mut self.slots[choice.node];
+            slots.reserve(choice.takes_s);
+            if matches!(decision, Decision::Run { .. }) {
+                slots.assigned += 1;
+                slots.busy += 1;
+            }
+        }
+        (decision, told)
+    }
+
+    /// Where a job should go, and the node whose slot it takes.
+    fn pick(&mut self, job: &JobFacts<'j>) -> (Decision, Option<Choice>) {
         let kind = self.kind(job);
         let avoid = job.avoid.and_then(|avoid| self.nodes.iter().position(|n| n.id == avoid));
         let (decision, choice) = self.decide(job, kind, None);
-        let (decision, choice) = match avoid {
+        match avoid {
             None => (decision, choice),
             // Rather not on the node where the last run had no result: a node that takes everything and
             // builds nothing must not swallow a queue. The first time that is no reason to emulate: a
@@ -113,20 +140,24 @@ impl<'n, 'j> Plan<'n, 'j> {
                 let runs = matches!(elsewhere, Decision::Run { .. });
                 if runs && !worse { (elsewhere, other) } else { (decision, choice) }
             }
-        };
-        if let Some(choice) = choice {
-            let slots = &mut self.slots[choice.node];
-            slots.reserve(choice.takes_s);
-            if matches!(decision, Decision::Run { .. }) {
-                slots.assigned += 1;
-                slots.busy += 1;
-            }
         }
-        decision
     }
 
     /// Every node that could have a job, the best one first.
     pub fn alternatives(&mut self, job: &JobFacts<'j>) -> Vec<Alternative> {
+        let shown = self.choices(job).into_iter().map(|choice| Alternative {
+            node: self.nodes[choice.node].name.clone(),
+            how: choice.how,
+            start_s: choice.start_s,
+            finish_s: choice.finish_s,
+            begins: self.begins(choice),
+            speed: self.nodes[choice.node].speed,
+        });
+        shown.collect()
+    }
+
+    /// Every node that could have a job and is ready, the best one first.
+    pub(super) fn choices(&mut self, job: &JobFacts<'j>) -> Vec<Choice> {
         let kind = self.kind(job);
         let able = &self.kinds[kind].able;
         let of = |how, nodes: &[usize]| -> Vec<Choice> {
@@ -142,15 +173,7 @@ impl<'n, 'j> Plan<'n, 'j> {
                 .then(at(a).total_cmp(&at(b)))
                 .then_with(|| self.nodes[a.node].name.cmp(&self.nodes[b.node].name))
         });
-        let shown = choices.into_iter().map(|choice| Alternative {
-            node: self.nodes[choice.node].name.clone(),
-            how: choice.how,
-            start_s: if self.slots[choice.node].has_free() { 0.0 } else { choice.start_s },
-            finish_s: choice.finish_s,
-            begins: self.begins(choice),
-            speed: self.nodes[choice.node].speed,
-        });
-        shown.collect()
+        choices
     }
 
     /// The place of the job's kind.

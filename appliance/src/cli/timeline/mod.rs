@@ -40,11 +40,20 @@ pub(super) async fn run(
     if args.output.json {
         return print_json(&chart, out);
     }
-    match args.svg.as_deref() {
-        None => out.write_all(draw::text(&chart, screen()).as_bytes())?,
-        Some(file) if file == Path::new("-") => out.write_all(draw::svg(&chart).as_bytes())?,
+    show(&chart, args.svg.as_deref(), out)
+}
+
+/// Prints a chart as text, or writes it as SVG.
+pub(super) fn show(
+    chart: &Chart,
+    svg: Option<&Path>,
+    out: &mut impl Write,
+) -> Result<(), CommandError> {
+    match svg {
+        None => out.write_all(draw::text(chart, screen()).as_bytes())?,
+        Some(file) if file == Path::new("-") => out.write_all(draw::svg(chart).as_bytes())?,
         Some(file) => {
-            let written = fs::write(file, draw::svg(&chart));
+            let written = fs::write(file, draw::svg(chart));
             written.map_err(|source| CommandError::Write { file: file.to_owned(), source })?;
         }
     }

@@ -6,6 +6,7 @@ mod ends;
 mod lasting;
 mod learning;
 mod moving;
+mod outlook;
 mod placing;
 mod rig;
 mod sharing;

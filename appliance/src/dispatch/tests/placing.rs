@@ -24,6 +24,32 @@ async fn a_waiting_client_hears_what_it_waits_for_and_its_place() {
 }
 
 #[tokio::test]
+async fn who_asks_why_is_told_which_nodes_could_have_a_job_and_which_are_out() {
+    let mut rig = Rig::new();
+    let away = NodeFacts { health: Health::Away("no route".to_owned()), ..node("gone") };
+    rig.nodes(vec![NodeFacts { slots: 1, ..node("board") }, away]);
+    let first = rig.submit("a").await;
+    let run = rig.run().await;
+    let candidates = |id: &crate::model::JobId| {
+        let told = rig.dispatcher.why(id.as_str()).unwrap().candidates.into_iter();
+        told.map(|it| (it.node, it.chosen, it.start_s.is_some(), it.reason)).collect::<Vec<_>>()
+    };
+    let gone = ("gone".to_owned(), false, false, "away: no route".to_owned());
+    let board = ("board".to_owned(), true, true, String::new());
+    assert_eq!(candidates(&first.id()), [board.clone(), gone.clone()], "as it was placed");
+    let mut second = rig.submit("b").await;
+    second.hears("slot").await;
+    let told = rig.dispatcher.why(second.id().as_str()).unwrap().candidates;
+    assert!(told[0].chosen && told[0].start_s > Some(0.0), "{told:?}");
+    assert_eq!(told[0].finish_s, None, "nothing is known of such builds");
+    assert_eq!(told[1].reason, "away: no route");
+    run.succeeds();
+    rig.run().await.succeeds();
+    assert!(second.result().await.is_success());
+    assert!(rig.dispatcher.why("b").unwrap().candidates.is_empty());
+}
+
+#[tokio::test]
 async fn a_drained_node_gets_nothing_until_it_is_resumed() {
     let mut rig = Rig::new();
     rig.health(Health::Draining);
