@@ -122,8 +122,10 @@ fn whole_graph(fleet: &Paced, report: &mut Report) -> Result<()> {
     graph::draw(fleet)?;
     let what = "651 builds of git, 4 boards of unequal speed";
     report.ratio(Figure::ratio("graph_ratio", what, 0.4), &measured.times);
-    let what = "the same, against work and longest chain";
+    let what = "the same, against all work shared and the longest chain";
     report.ratio(Figure::ideal("graph_over_bound", what, 1.25), &measured.times);
+    let what = "s; what no schedule of it beats, with what must come before and after";
+    report.tell("graph_bound_s", what, graph::tight_bound_s()?);
     report.tell("graph_first", "s; the same, when no build was seen before", measured.first_s);
     Ok(())
 }
