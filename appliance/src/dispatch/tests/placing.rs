@@ -6,6 +6,7 @@ use super::rig::*;
 use crate::{
     dispatch::Patience,
     execute::Verdict,
+    model::{Builds as _, How, Submission},
     place::{Health, NodeFacts},
 };
 
@@ -21,6 +22,22 @@ async fn a_waiting_client_hears_what_it_waits_for_and_its_place() {
     assert_eq!(rig.run().await.id(), c.id());
     d.hears("next in line").await;
     assert!(rig.is_idle());
+}
+
+#[tokio::test]
+async fn what_another_node_sends_is_begun_in_its_order_not_the_longest_first() {
+    let mut rig = Rig::new();
+    rig.nodes(vec![NodeFacts { slots: 1, ..node("board") }]);
+    for (name, seconds) in [("running", 10), ("short", 1), ("long", 1000)] {
+        rig.tells("elsewhere", name, How::Native, seconds);
+        let sent = Submission { forwarded: true, ..submission(name) };
+        soon(rig.dispatcher.submit(sent)).await.unwrap();
+    }
+    for name in ["running", "short", "long"] {
+        let run = rig.run().await;
+        assert_eq!(rig.view(&run.id()).name, name);
+        run.succeeds();
+    }
 }
 
 #[tokio::test]
