@@ -39,7 +39,7 @@ test: root-trixie root-sid ## every test: units, properties, the lab, and emulat
 	  wait $$beside || { cat target/cross.log; exit 1; }
 	@$(MAKE) --no-print-directory qemu
 
-bench: release root-trixie ## stock Nix and roost side by side (QUICK=1: one run of each)
+bench: release root-trixie ## stock Nix and roost side by side (QUICK=1: one run of each, ONLY=graph,local: some parts)
 	@$(CARGO) run --quiet --release -p roost-lab --bin bench
 
 simulate: ## placement in virtual time on the graphs of real packages, beside a model of stock Nix

@@ -208,8 +208,12 @@ impl Dispatcher {
             Site::Here if job.forwarded => Among::Here,
             Site::Here => Among::All,
         };
-        // Whoever has sent it here has chosen.
-        let demand = if among == Among::Here { &ANYWHERE } else { demand };
+        // Whoever has sent it here has chosen, and knows what it is for: what it sends comes in its order, not
+        // the longest first.
+        let (demand, path_s) = match among {
+            Among::Here => (&ANYWHERE, 0.0),
+            Among::All | Among::Others => (demand, reckoner.path_s(job)),
+        };
         JobFacts {
             system: &job.system,
             features: &job.features,
@@ -219,7 +223,7 @@ impl Dispatcher {
             waited: live.waited(now),
             times: reckoner.times(job),
             client: &job.client.label,
-            path_s: reckoner.path_s(job),
+            path_s,
             avoid: None,
             misses: live.misses,
         }

@@ -6,6 +6,7 @@ use super::rig::*;
 use crate::{
     dispatch::Patience,
     execute::Verdict,
+    model::{Builds as _, How, Submission},
     place::{Health, NodeFacts},
 };
 
@@ -47,6 +48,22 @@ async fn who_asks_why_is_told_which_nodes_could_have_a_job_and_which_are_out() {
     rig.run().await.succeeds();
     assert!(second.result().await.is_success());
     assert!(rig.dispatcher.why("b").unwrap().candidates.is_empty());
+}
+
+#[tokio::test]
+async fn what_another_node_sends_is_begun_in_its_order_not_the_longest_first() {
+    let mut rig = Rig::new();
+    rig.nodes(vec![NodeFacts { slots: 1, ..node("board") }]);
+    for (name, seconds) in [("running", 10), ("short", 1), ("long", 1000)] {
+        rig.tells("elsewhere", name, How::Native, seconds);
+        let sent = Submission { forwarded: true, ..submission(name) };
+        soon(rig.dispatcher.submit(sent)).await.unwrap();
+    }
+    for name in ["running", "short", "long"] {
+        let run = rig.run().await;
+        assert_eq!(rig.view(&run.id()).name, name);
+        run.succeeds();
+    }
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
 
 /// Seconds that a command takes on a host, by the host's own clock: starting it there is not
 /// counted. It must succeed and print so many lines.
-pub(crate) fn timed(host: &Host, lines: usize, argv: &[&str]) -> Result<f64> {
+pub(crate) fn timed<S: AsRef<str>>(host: &Host, lines: usize, argv: &[S]) -> Result<f64> {
     let script = r#"
         want=$1; shift
         begin=$EPOCHREALTIME
@@ -105,7 +105,7 @@ pub(crate) fn timed(host: &Host, lines: usize, argv: &[&str]) -> Result<f64> {
     "#;
     let want = lines.to_string();
     let mut all = vec!["bash", "-c", script, "timed", &want];
-    all.extend(argv);
+    all.extend(argv.iter().map(AsRef::as_ref));
     let output = host.command(all).timeout(RUN_TIMEOUT).run()?.ok()?;
     let microseconds: Result<u32, _> = output.stdout.trim().parse();
     let microseconds = microseconds.map_err(|_| Error::Failed(Box::new(output)))?;
