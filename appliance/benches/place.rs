@@ -29,6 +29,7 @@ fn nodes() -> Vec<NodeFacts> {
         speed: 0.5 + f64::from(at % 10) / 5.0,
         ahead: 2,
         assigned: 1,
+        big: 0,
         busy: 1,
         jobs: vec![Given { left_s: f64::from(at), then_s: f64::from(at * 7 % 100) }],
         health: Health::Ready,
@@ -53,6 +54,7 @@ fn place(c: &mut Criterion) {
             },
             client: &clients[at as usize % clients.len()],
             path_s: f64::from(at * 17 % 3000),
+            big: at % 50 == 0,
             avoid: None,
             misses: 0,
         };

@@ -68,6 +68,7 @@ impl Cluster {
             // What the daemon lets a board have beyond its slots; Nix itself begins what is local.
             ahead: if machine.local { 0 } else { machine.slots.max(2) },
             assigned: 0,
+            big: 0,
             busy: 0,
             jobs: Vec::new(),
             speed: machine.speed,

@@ -81,7 +81,8 @@ pub struct Board {
     #[serde(deserialize_with = "feature_set")]
     pub features: Option<BTreeSet<String>>,
     /// Cores that one build may use, Nix's `cores`; 0 is all of them. Unset: the machine's cores
-    /// divided by its slots, rounded up.
+    /// divided by its slots, rounded up. Builds that ask for many (`big-parallel`) or are known to be
+    /// long get all.
     #[serde(deserialize_with = "within_opt::<_, _, 0, 4096>")]
     pub cores_per_build: Option<u32>,
     /// How fast builds are here compared with other nodes, 0.01 to 1000, like Nix's speed factor. Unset:

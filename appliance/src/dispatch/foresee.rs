@@ -60,6 +60,7 @@ impl Dispatcher {
             waited: Duration::ZERO,
             times: Times::default(),
             client: "",
+            big: false,
             path_s: 0.0,
             avoid: None,
             misses: 0,

@@ -8,7 +8,8 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use crate::{
     execute::{Copied, Measured, Stage},
     model::{
-        Candidate, Course, Demand, How, Job, JobState, JobView, Outputs, Payload, Site, first_line,
+        Candidate, Cores, Course, Demand, How, Job, JobState, JobView, Outputs, Payload, Site,
+        first_line,
     },
     queue::logs::LogWriter,
 };
@@ -46,6 +47,8 @@ pub(super) struct Live {
     pub(super) measured: Measured,
     /// Not placed again before this.
     pub(super) not_before: Option<Instant>,
+    /// Which cores it was given with its node.
+    pub(super) cores: Cores,
     /// Runs without a result since it was last seen to build.
     pub(super) misses: u32,
     /// The node of the last of them.
@@ -88,6 +91,7 @@ impl Live {
             building: None,
             measured: Measured::default(),
             not_before: None,
+            cores: Cores::Share,
             misses: 0,
             avoid: None,
             task: None,

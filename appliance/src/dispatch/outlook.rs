@@ -165,6 +165,7 @@ impl Dispatcher {
                 speed,
                 ahead: 0,
                 assigned: 0,
+                big: 0,
                 busy: 0,
                 jobs: Vec::new(),
                 health: Health::Ready,

@@ -9,7 +9,7 @@ use tracing::info;
 use super::{Dispatcher, Live, State, live::Progress, now_s, reckon::Reckoner, run::Ending};
 use crate::{
     execute::Stage,
-    model::{ANYWHERE, Candidate, Demand, Job, JobId, JobKey, JobState, Outputs, Site},
+    model::{ANYWHERE, Candidate, Cores, Demand, Job, JobId, JobKey, JobState, Outputs, Site},
     place::{self, Among, Decision, JobFacts, NodeFacts, Plan, WaitFor},
     queue::rules,
 };
@@ -83,7 +83,7 @@ impl Dispatcher {
             }
             let before = ahead.entry(live.job.system.clone()).or_default();
             live.consider(considered);
-            self.carry_out(live, decision, *before, &mut round);
+            self.carry_out(&reckoner, live, decision, *before, &mut round);
             *before += usize::from(live.job.state == JobState::Queued);
         }
         // Afterwards: a slot that a waiting job takes is no reason to move another one.
@@ -102,7 +102,7 @@ impl Dispatcher {
                 if let Decision::Run { node, .. } = &decision {
                     given(&mut facts, node);
                 }
-                self.carry_out(live, decision, 0, &mut round);
+                self.carry_out(&reckoner, live, decision, 0, &mut round);
             }
         }
         (round.starts, round.actions, round.deadline)
@@ -223,6 +223,7 @@ impl Dispatcher {
             waited: live.waited(now),
             times: reckoner.times(job),
             client: &job.client.label,
+            big: reckoner.is_big(job),
             path_s,
             avoid: None,
             misses: live.misses,
@@ -269,14 +270,28 @@ impl Dispatcher {
     }
 
     /// Does what was decided of a job; `ahead` jobs for its system wait and come before it.
-    fn carry_out(&self, live: &mut Live, decision: Decision, ahead: usize, round: &mut Round) {
+    fn carry_out(
+        &self,
+        reckoner: &Reckoner,
+        live: &mut Live,
+        decision: Decision,
+        ahead: usize,
+        round: &mut Round,
+    ) {
         match decision {
             // Tried for long enough, each time in vain.
             Decision::Run { .. } if self.patience_is_over(live, round) => {
                 let why = live.job.notes.last().map_or_else(String::new, |note| note.text.clone());
                 self.give_up(live, &why, round);
             }
-            Decision::Run { node, how, reason } => {
+            Decision::Run { node, how, mut reason } => {
+                live.cores = match self.0.nodes.is_here(&node) {
+                    true => reckoner.cores(&live.job, &node, how),
+                    false => Cores::Share,
+                };
+                if live.cores == Cores::All {
+                    reason += ", with all cores of the board";
+                }
                 // Its last run had no result, and may go on there: a job outlives its client.
                 if let Some(left) = live.avoid.clone().filter(|left| *left != node) {
                     round.forget(live, left);

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Paths, State};
 use crate::{
-    learn::{Estimates, Package},
-    model::{How, Job, JobState, Size},
+    learn::{Estimates, LONG, Package},
+    model::{Cores, How, Job, JobState, Size},
     place::{Given, NodeFacts, Times, left_s},
 };
 
@@ -41,13 +41,14 @@ impl Reckoner {
 
     /// Counts what each node has from here, and how long that is expected to take.
     pub(super) fn count(&self, state: &State, facts: &mut [NodeFacts], now: Instant) {
-        let mut counted: HashMap<&str, (u32, Vec<Given>)> = HashMap::new();
+        let mut counted: HashMap<&str, (u32, u32, Vec<Given>)> = HashMap::new();
         let nodes: HashMap<&str, &NodeFacts> =
             facts.iter().map(|node| (node.id.as_str(), node)).collect();
         for live in state.jobs.values().filter(|live| !live.vacated) {
             let JobState::Running { node, .. } = &live.job.state else { continue };
-            let (assigned, jobs) = counted.entry(node).or_default();
+            let (assigned, big, jobs) = counted.entry(node).or_default();
             *assigned += 1;
+            *big += u32::from(self.is_big(&live.job));
             let times = self.times(&live.job);
             let expected = match live.job.how {
                 How::Native => times
@@ -71,8 +72,9 @@ impl Reckoner {
         let counted: HashMap<String, _> =
             counted.into_iter().map(|(node, jobs)| (node.to_owned(), jobs)).collect();
         for node in facts {
-            let (assigned, jobs) = counted.get(&node.id).cloned().unwrap_or_default();
+            let (assigned, big, jobs) = counted.get(&node.id).cloned().unwrap_or_default();
             node.assigned = assigned;
+            node.big = big;
             node.jobs = jobs;
             node.jobs.sort_by(|a, b| a.left_s.total_cmp(&b.left_s));
         }
@@ -94,6 +96,18 @@ impl Reckoner {
                 .filter_map(|node| self.estimates.seconds(&package(How::Emulated), &node.id))
                 .min(),
         }
+    }
+
+    /// Which cores a job gets if it is built on this node itself, in this way.
+    pub(super) fn cores(&self, job: &Job, node: &str, how: How) -> Cores {
+        let package = Package::of(&job.name, &job.system, how);
+        Cores::of(job.size, self.estimates.is_long(&package, node))
+    }
+
+    /// Whether a job is one that gets all cores of a board, whichever it is.
+    pub(super) fn is_big(&self, job: &Job) -> bool {
+        let work = self.estimates.work(&Package::of(&job.name, &job.system, How::Native));
+        Cores::of(job.size, work.is_some_and(|work| work.typical >= LONG)) == Cores::All
     }
 
     /// The path that begins with a job, as [`crate::place::JobFacts::path_s`].

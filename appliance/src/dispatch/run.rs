@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{Dispatcher, Live, live::Progress, now_ms, now_s};
 use crate::{
     execute::{Execute, Measured, Order, Report, Stage, Verdict},
-    model::{Change, Job, JobId, JobState, Payload, Site},
+    model::{Change, Cores, Job, JobId, JobState, Payload, Site},
     queue::{
         Durability,
         roots::Roots,
@@ -141,14 +141,17 @@ impl Dispatcher {
     }
 
     async fn order(&self, job: &Job) -> Result<Order, String> {
-        let at_hand = self.state().jobs.get_mut(&job.id()).and_then(|live| live.payload.take());
+        let (at_hand, cores) = match self.state().jobs.get_mut(&job.id()) {
+            Some(live) => (live.payload.take(), live.cores),
+            None => (None, Cores::Share),
+        };
+        let order =
+            |payload| Order { key: job.key.clone(), payload, client: job.client.clone(), cores };
         if let Some(payload) = at_hand {
-            return Ok(Order { key: job.key.clone(), payload, client: job.client.clone() });
+            return Ok(order(payload));
         }
         match self.0.queue.payload(&job.id()).await {
-            Ok(Some(payload)) => {
-                Ok(Order { key: job.key.clone(), payload, client: job.client.clone() })
-            }
+            Ok(Some(payload)) => Ok(order(payload)),
             Ok(None) => Err("its derivation is not in the queue's database any more".to_owned()),
             Err(error) => Err(error.to_string()),
         }

@@ -23,7 +23,10 @@ use super::{
     nix::{self, NixClient},
     second::{SecondClient, SecondError, SecondStore},
 };
-use crate::{model::first_line, wire::CLIENT_SETTING};
+use crate::{
+    model::{Cores, first_line},
+    wire::CLIENT_SETTING,
+};
 
 /// What the board is asked to run for a channel of builds.
 pub const WORKER_COMMAND: &str = "roost peer worker";
@@ -225,10 +228,18 @@ impl Link {
     /// # Errors
     /// If a new one has to be opened and cannot be.
     pub async fn channel(&self) -> Result<Channel, LinkError> {
+        self.channel_for(Cores::Share).await
+    }
+
+    /// A channel for a build that may use these cores in the second store; a board decides for itself.
+    ///
+    /// # Errors
+    /// As [`Link::channel`].
+    pub async fn channel_for(&self, cores: Cores) -> Result<Channel, LinkError> {
         let used = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match used {
             Some(channel) => Ok(channel),
-            None => timeout(OPEN_TIMEOUT, self.open())
+            None => timeout(OPEN_TIMEOUT, self.open(cores))
                 .await
                 .map_err(|_| LinkError::Silent { board: self.board.clone() })?,
         }
@@ -268,7 +279,7 @@ impl Link {
             .map_err(|_| LinkError::Silent { board: self.board.clone() })?
     }
 
-    async fn open(&self) -> Result<Channel, LinkError> {
+    async fn open(&self, cores: Cores) -> Result<Channel, LinkError> {
         let greeting = |reason: String| LinkError::Greeting { board: self.board.clone(), reason };
         let (mut nix, options, process) = match &self.way {
             Way::Ssh { client, .. } => {
@@ -282,7 +293,7 @@ impl Link {
             Way::Second(store) => {
                 let second = |source| LinkError::Second { board: self.board.clone(), source };
                 let SecondClient { nix, child, .. } = store.connect().await.map_err(second)?;
-                (nix, store.options(), Carrier::Second(child))
+                (nix, store.options(cores), Carrier::Second(child))
             }
         };
         nix.set_options(&options, &mut Discard)

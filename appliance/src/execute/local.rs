@@ -26,12 +26,16 @@ use super::{
     nix::{self, ANSWER_TIMEOUT, NixClient},
     outputs,
 };
-use crate::{model::Payload, observe::memory::PeakMemory, queue::roots::Roots};
+use crate::{
+    model::{Cores, Payload},
+    observe::memory::PeakMemory,
+    queue::roots::Roots,
+};
 
 /// What nix-daemon is told for each build.
 #[derive(Clone, Debug)]
 pub struct BuildSettings {
-    /// Nix's `cores`: cores one build may use; 0 is all.
+    /// Nix's `cores`: cores that are one build's share; 0 is all.
     pub cores: u32,
     /// Nix's `timeout`; 0 is none.
     pub timeout_s: u64,
@@ -42,9 +46,13 @@ pub struct BuildSettings {
 }
 
 impl BuildSettings {
-    /// The same in the words of the protocol.
-    pub(super) fn options(&self) -> ClientOptions {
-        let BuildSettings { cores, timeout_s, max_silent_s, features } = self;
+    /// The same in the words of the protocol, for a build that may use these cores.
+    pub(super) fn options(&self, cores: Cores) -> ClientOptions {
+        let build_cores = match cores {
+            Cores::Share => u64::from(self.cores),
+            Cores::All => 0,
+        };
+        let BuildSettings { cores: _, timeout_s, max_silent_s, features } = self;
         let features: Vec<_> = features.iter().map(String::as_str).collect();
         let overrides = [
             // A board may be a workstation too; its builds must not travel in circles.
@@ -54,7 +62,7 @@ impl BuildSettings {
         ];
         ClientOptions {
             max_build_jobs: 1,
-            build_cores: u64::from(*cores),
+            build_cores,
             max_silent_time_s: *max_silent_s,
             use_substitutes: true,
             overrides: overrides.map(|(name, value)| (name.to_owned(), value)).into(),
@@ -88,7 +96,7 @@ impl Execute for LocalNix {
         Box::pin(async move {
             let _running = Counted::new(&self.builds);
             self.begun.fetch_add(1, Ordering::Relaxed);
-            let mut nix = match self.open().await {
+            let mut nix = match self.open(order.cores).await {
                 Ok(nix) => nix,
                 Err(why) => return Verdict::Lost(why),
             };
@@ -126,16 +134,16 @@ impl LocalNix {
     /// Finds out whether nix-daemon answers again, if it did not.
     pub async fn recover(&self) {
         if !self.trouble().is_empty() {
-            drop(self.open().await);
+            drop(self.open(Cores::Share).await);
         }
     }
 
-    /// A connection to build on. That there is none is remembered as trouble.
-    async fn open(&self) -> Result<NixClient, String> {
+    /// A connection to build on, with these cores. That there is none is remembered as trouble.
+    async fn open(&self, cores: Cores) -> Result<NixClient, String> {
         let opened = async {
             let (mut nix, _) = nix::connect(&self.socket).await.map_err(|e| e.to_string())?;
             let went_away = |error| format!("nix-daemon on {} went away: {error}", self.node);
-            let options = self.settings.options();
+            let options = self.settings.options(cores);
             nix::within(ANSWER_TIMEOUT, nix.set_options(&options, &mut Discard))
                 .await
                 .map_err(went_away)?;

@@ -23,7 +23,7 @@ pub use peer::Peer;
 pub use queries::{Queries, QueryError};
 pub use second::{SecondClient, SecondError, SecondNix, SecondStore};
 
-use crate::model::{Client, JobKey, Mode, Payload, first_line};
+use crate::model::{Client, Cores, JobKey, Mode, Payload, first_line};
 
 /// Numbers of Nix's activities and their results (`logging.hh`).
 pub mod activity {
@@ -46,6 +46,8 @@ pub struct Order {
     pub payload: Payload,
     /// Who asked first.
     pub client: Client,
+    /// Which cores it may use on this node; another one decides for itself.
+    pub cores: Cores,
 }
 
 /// How far a job is, as its clients see it.

@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Client, JobKey, Mode, Site},
+        model::{Client, Cores, JobKey, Mode, Site},
         wire::testing::{FakeNix, NixConnection, drv, path, result, soon},
     };
 
@@ -177,7 +177,15 @@ mod tests {
         let mut built = result(BuildStatus::Built);
         let realisation = format!(r#"{{"outPath":"{}"}}"#, path("hello").base_name());
         built.built_outputs.insert("sha256:0!out".to_owned(), Realisation(realisation));
-        (Order { key, payload: Payload::Derivation(Box::new(derivation)), client }, built)
+        (
+            Order {
+                key,
+                payload: Payload::Derivation(Box::new(derivation)),
+                client,
+                cores: Cores::Share,
+            },
+            built,
+        )
     }
 
     async fn acknowledge(nix: &mut NixConnection) {

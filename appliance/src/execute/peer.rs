@@ -48,7 +48,7 @@ impl Execute for Peer {
             let Payload::Derivation(_) = &order.payload else {
                 return refused(&order, "only derivations are sent to boards");
             };
-            let mut channel = match self.link.channel().await {
+            let mut channel = match self.link.channel_for(order.cores).await {
                 Ok(channel) => channel,
                 Err(error) => return Verdict::Lost(error.to_string()),
             };

@@ -28,7 +28,7 @@ use super::{
     BuildSettings,
     nix::{self, NixClient, Reader, Writer},
 };
-use crate::names;
+use crate::{model::Cores, names};
 
 /// Longest wait for the garbage collector.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -222,9 +222,9 @@ impl SecondStore {
             .map_err(self.nix.failed())
     }
 
-    /// What its nix-daemon is told for each build.
-    pub(super) fn options(&self) -> ClientOptions {
-        let mut options = self.settings.options();
+    /// What its nix-daemon is told for a build that may use these cores.
+    pub(super) fn options(&self, cores: Cores) -> ClientOptions {
+        let mut options = self.settings.options(cores);
         // Whoever asks has looked for substitutes, and sends the inputs.
         options.use_substitutes = false;
         let min_free = self.min_free_bytes;
@@ -296,7 +296,8 @@ mod tests {
             site: Site::Elsewhere,
         };
         let payload = Payload::Derivation(Box::new(drv("hello")));
-        let order = Order { key, payload, client: Client { label: "alice".to_owned() } };
+        let client = Client { label: "alice".to_owned() };
+        let order = Order { key, payload, client, cores: Cores::All };
         let played = async {
             let mut connection = nix.accept().await;
             let Request::SetOptions(options) = connection.request().await else { panic!() };
@@ -306,6 +307,7 @@ mod tests {
             assert_eq!((told("system-features"), told("timeout")), ("big-parallel", "7200"));
             assert_eq!((told("min-free"), told("max-free")), ("5368709120", "10737418240"));
             assert!(!options.use_substitutes);
+            assert_eq!(options.build_cores, 0, "all, as ordered");
             connection.reply(&[]).await;
             assert!(matches!(connection.request().await, Request::QueryValidPaths { .. }));
             connection.reply(&0_u64.to_le_bytes()).await;

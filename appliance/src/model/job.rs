@@ -91,6 +91,25 @@ impl Size {
     }
 }
 
+/// Which of a node's cores a build may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cores {
+    /// As many as are one build's share.
+    #[default]
+    Share,
+    /// All of them.
+    All,
+}
+
+impl Cores {
+    /// What a build gets where it is built: all, if its derivation asks for many, or if such builds are
+    /// known to be `long` there. Those are what others wait for; small ones run beside them.
+    #[must_use]
+    pub fn of(size: Size, long: bool) -> Self {
+        if size == Size::Big || long { Self::All } else { Self::Share }
+    }
+}
+
 /// When a job may be emulated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -19,8 +19,8 @@ pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
 pub use course::Course;
 pub use demand::{ANYWHERE, Demand, Origin, Want, Wish};
 pub use job::{
-    Client, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload, Site, Size,
-    realised_paths,
+    Client, Cores, Emulation, How, Job, JobId, JobKey, JobState, Mode, Note, Outputs, Payload,
+    Site, Size, realised_paths,
 };
 pub use outlook::{Expected, Outlook, Planned};
 pub use update::{UpdatePhase, UpdateView};

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Among, Decision, Given, JobFacts, NodeFacts, Plan, Policy, Times, Turn, left_s, order, recall,
 };
-use crate::model::{Demand, How};
+use crate::model::{Demand, How, Size};
 
 /// A job of a forecast.
 #[derive(Clone, Debug)]
@@ -255,6 +255,7 @@ impl<'t, C: Timing> World<'t, '_, C> {
             waited: seconds(self.now_s - since_s),
             times: self.timing.times(task),
             client,
+            big: features.contains(Size::BIG),
             path_s: self.timing.path_s(task),
             avoid: None,
             misses: 0,

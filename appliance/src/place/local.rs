@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{Alternative, Among, Fit, Health, JobFacts, NodeFacts, Plan, Policy, Times};
-use crate::model::{Advice, Emulation, How, Inquiry};
+use crate::model::{Advice, Emulation, How, Inquiry, Size};
 
 /// What is known of the local Nix.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,6 +144,7 @@ fn best_board(
         waited: std::time::Duration::ZERO,
         times,
         client: &inquiry.client.label,
+        big: inquiry.features.contains(Size::BIG),
         path_s: 0.0,
         avoid: None,
         misses: 0,
@@ -216,6 +217,7 @@ mod tests {
             slots: 2,
             ahead: 2,
             assigned: 0,
+            big: 0,
             busy,
             jobs: Vec::new(),
             speed: 1.0,

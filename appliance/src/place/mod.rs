@@ -65,6 +65,8 @@ pub struct JobFacts<'a> {
     pub waited: Duration,
     /// How long such builds take, as far as known.
     pub times: Times,
+    /// Whether it gets all cores of a board: see [`crate::model::Cores`].
+    pub big: bool,
     /// Who asks for it: clients share the slots.
     pub client: &'a str,
     /// Seconds of work, at speed 1, from the beginning of this job to the end of what it is needed
@@ -172,6 +174,8 @@ pub struct NodeFacts {
     pub ahead: u32,
     /// Jobs it has from here, running and waiting.
     pub assigned: u32,
+    /// Those of them that get all of its cores.
+    pub big: u32,
     /// Jobs it has from everyone, as far as known; at least `assigned`.
     pub busy: u32,
     /// What is known of the jobs it has, in the order in which they will end.
@@ -196,6 +200,7 @@ impl NodeFacts {
             speed: 1.0,
             ahead: 0,
             assigned: 0,
+            big: 0,
             busy: 0,
             jobs: Vec::new(),
             health,

@@ -114,6 +114,7 @@ impl<'n, 'j> Plan<'n, 'j> {
         if let Some(choice) = choice {
             let slots = &mut self.slots[choice.node];
             slots.reserve(choice.takes_s);
+            slots.big += u32::from(job.big);
             if matches!(decision, Decision::Run { .. }) {
                 slots.assigned += 1;
                 slots.busy += 1;
@@ -324,7 +325,7 @@ impl<'n, 'j> Plan<'n, 'j> {
         let costs = choices.iter().filter_map(|it| Some((rivals.cost_s(self, it)?, it.finish_s?)));
         let least = costs.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let Some((cost_s, first_s)) = least else {
-            return choices.into_iter().min_by(|a, b| self.fastest_free(a, b));
+            return choices.into_iter().min_by(|a, b| self.fastest_free(job, a, b));
         };
         let equal = |it: &Choice| {
             it.finish_s.is_some_and(|s| s <= first_s + ROUNDING_S)
@@ -332,12 +333,12 @@ impl<'n, 'j> Plan<'n, 'j> {
         };
         choices.into_iter().filter(equal).min_by(|a, b| {
             let free = |it: &Choice| self.slots[it.node].has_free();
-            free(b).cmp(&free(a)).then_with(|| self.by_load(a, b))
+            free(b).cmp(&free(a)).then_with(|| self.by_load(job, a, b))
         })
     }
 
     /// Without times: what is free, and of that what is fastest; else what is free first.
-    fn fastest_free(&self, a: &Choice, b: &Choice) -> std::cmp::Ordering {
+    fn fastest_free(&self, job: &JobFacts<'_>, a: &Choice, b: &Choice) -> std::cmp::Ordering {
         let free = |it: &Choice| self.slots[it.node].has_free();
         let speed = |it: &Choice| self.nodes[it.node].speed;
         let when = |it: &Choice| if free(it) { 0.0 } else { it.start_s };
@@ -345,15 +346,16 @@ impl<'n, 'j> Plan<'n, 'j> {
             .cmp(&free(a))
             .then(when(a).total_cmp(&when(b)))
             .then(speed(b).total_cmp(&speed(a)))
-            .then_with(|| self.by_load(a, b))
+            .then_with(|| self.by_load(job, a, b))
     }
 
-    /// The less loaded one, then this node, where nothing has to be sent. Names break ties, so that equal
-    /// facts give equal decisions.
-    fn by_load(&self, a: &Choice, b: &Choice) -> std::cmp::Ordering {
+    /// For a big job one that has no other such first: each gets all cores. Then the less loaded one, then
+    /// this node, where nothing has to be sent. Names break ties, so that equal facts give equal decisions.
+    fn by_load(&self, job: &JobFacts<'_>, a: &Choice, b: &Choice) -> std::cmp::Ordering {
         let rank = |it: &Choice| {
             let node = &self.nodes[it.node];
-            (self.slots[it.node].load(), !node.here, &node.name, &node.id)
+            let slots = &self.slots[it.node];
+            (job.big && slots.big > 0, slots.load(), !node.here, &node.name, &node.id)
         };
         rank(a).cmp(&rank(b))
     }

@@ -37,6 +37,7 @@ fn job(work_s: Option<u64>) -> JobFacts<'static> {
         waited: Duration::ZERO,
         times: Times { native: work_s.map(Duration::from_secs), emulated: None },
         client: "somebody",
+        big: false,
         path_s: 0.0,
         avoid: None,
         misses: 0,
@@ -177,7 +178,7 @@ impl Timing for Even {
 
 fn task(client: &'static str, needs: &[usize]) -> Task<'static> {
     let (needs, policy) = (needs.to_vec(), Policy::default());
-    Task { system: SYSTEM, features: &NO_FEATURES, client, needs, policy }
+    Task { system: SYSTEM, features: &NO_FEATURES, demand: &ANYWHERE, client, needs, policy }
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(super) struct Slots {
     slots: Vec<Slot>,
     /// Jobs that it has from here.
     pub(super) assigned: u32,
+    /// Those of them that get all cores, and those that wait for a slot of it.
+    pub(super) big: u32,
     /// Jobs that it has from everyone.
     pub(super) busy: u32,
 }
@@ -51,7 +53,8 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn of(node: &NodeFacts) -> Self {
         let slots = vec![Slot::default(); node.slots as usize];
-        let mut this = Self { slots, assigned: node.assigned, busy: node.busy.max(node.assigned) };
+        let NodeFacts { assigned, big, busy, .. } = *node;
+        let mut this = Self { slots, assigned, big, busy: busy.max(assigned) };
         for job in node.jobs.iter().take(this.busy as usize) {
             this.add(Some(job.left_s), UNKNOWN_S);
         }

@@ -14,6 +14,7 @@ fn node(name: &str, system: &str, slots: u32, assigned: u32) -> NodeFacts {
         speed: 1.0,
         ahead: 2,
         assigned,
+        big: 0,
         busy: assigned,
         jobs: Vec::new(),
         health: Health::Ready,
@@ -58,10 +59,16 @@ fn job(emulation: Emulation) -> JobFacts<'static> {
         waited: Duration::ZERO,
         times: Times::default(),
         client: "somebody",
+        big: false,
         path_s: 0.0,
         avoid: None,
         misses: 0,
     }
+}
+
+/// So many seconds on native hardware of speed 1.
+fn native_s(seconds: u64) -> Times {
+    Times { native: Some(Duration::from_secs(seconds)), emulated: None }
 }
 
 fn place(system: &str, features: &[&str], nodes: &[NodeFacts]) -> Decision {
@@ -105,6 +112,30 @@ fn a_free_slot_comes_before_a_shorter_queue() {
 fn equal_nodes_are_taken_in_the_order_of_their_names() {
     let nodes = [node("b", "aarch64-linux", 2, 0), node("a", "aarch64-linux", 2, 0)];
     assert_eq!(chosen_node(place("aarch64-linux", &[], &nodes)), "id-a");
+}
+
+#[test]
+fn two_that_get_all_cores_are_rather_not_on_one_node() {
+    let mut nodes = [native("a", 1), native("b", 1)];
+    nodes[0].big = 1;
+    let big = JobFacts { big: true, ..job(Emulation::Never) };
+    let timed = JobFacts { times: native_s(100), ..big.clone() };
+    assert_eq!(chosen_node(decide(&job(Emulation::Never), &nodes)), "id-a", "small ones may");
+    for job in [&big, &timed] {
+        assert_eq!(chosen_node(decide(job, &nodes)), "id-b");
+    }
+    // Those of the same round count.
+    let nodes = [native("a", 0), node("b", "riscv64-linux", 4, 3)];
+    for (job, second) in [(&big, "id-b"), (&timed, "id-b")] {
+        let mut plan = Plan::new(&nodes);
+        assert_eq!(chosen_node(plan.place(job)), "id-a");
+        assert_eq!(chosen_node(plan.place(job)), second);
+    }
+    // It is no reason to wait, or to take a slow one.
+    let mut slow = native("b", 0);
+    slow.speed = 0.5;
+    let nodes = [NodeFacts { big: 1, ..native("a", 1) }, slow];
+    assert_eq!(chosen_node(decide(&timed, &nodes)), "id-a");
 }
 
 #[test]

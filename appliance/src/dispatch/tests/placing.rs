@@ -1,12 +1,14 @@
 //! Where jobs go, what they wait for, and how long.
 
+use std::collections::BTreeSet;
+
 use nix_compat::nix_daemon::BuildStatus;
 
 use super::rig::*;
 use crate::{
     dispatch::Patience,
     execute::Verdict,
-    model::{Builds as _, How, Submission},
+    model::{Builds as _, Cores, How, Size, Submission},
     place::{Health, NodeFacts},
 };
 
@@ -64,6 +66,38 @@ async fn what_another_node_sends_is_begun_in_its_order_not_the_longest_first() {
         assert_eq!(rig.view(&run.id()).name, name);
         run.succeeds();
     }
+}
+
+#[tokio::test]
+async fn what_asks_for_many_cores_or_is_known_to_be_long_gets_all_of_this_node() {
+    let mut rig = Rig::new();
+    let features = BTreeSet::from([Size::BIG.to_owned()]);
+    rig.nodes(vec![
+        NodeFacts { features: features.clone(), slots: 3, ..node("here") },
+        board("other"),
+    ]);
+    rig.tells("other", "compiler-1.0", How::Native, 3600);
+    rig.tells("other", "hello-1.0", How::Native, 60);
+    let big = Submission { features, ..submission("browser-2.0") };
+    let _browser = rig.dispatcher.submit(big).await.unwrap();
+    let mut cores = vec![rig.run().await.order.cores];
+    for name in ["compiler-2.0", "hello-2.0"] {
+        drop(rig.submit(name).await);
+        cores.push(rig.run().await.order.cores);
+    }
+    assert_eq!(cores, [Cores::All, Cores::All, Cores::Share]);
+    for job in rig.on_disk().await {
+        let told = job.notes.iter().any(|note| note.text.ends_with("with all cores of the board"));
+        assert_eq!(told, job.name != "hello-2.0", "{:?}", job.notes);
+    }
+}
+
+#[tokio::test]
+async fn a_board_decides_for_itself_which_cores_a_job_gets() {
+    let mut rig = Rig::workstation();
+    rig.tells("board", "compiler-1.0", How::Native, 3600);
+    let _compiler = rig.submit("compiler-2.0").await;
+    assert_eq!(rig.run().await.order.cores, Cores::Share);
 }
 
 #[tokio::test]

@@ -278,6 +278,7 @@ pub(super) fn node(id: &str) -> NodeFacts {
         speed: 1.0,
         ahead: 0,
         assigned: 0,
+        big: 0,
         busy: 0,
         jobs: Vec::new(),
         health: Health::Ready,

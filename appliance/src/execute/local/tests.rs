@@ -67,9 +67,15 @@ impl Scene {
 
     /// Accepts the connection of a run, up to its request to build.
     async fn request(&self) -> NixConnection {
+        self.request_of(Cores::Share).await
+    }
+
+    /// The same of a run that was ordered with these cores.
+    async fn request_of(&self, cores: Cores) -> NixConnection {
+        let expected = if cores == Cores::All { 0 } else { 3 };
         let mut daemon = self.nix.accept().await;
         let Request::SetOptions(options) = daemon.request().await else { panic!("no options") };
-        assert_eq!((options.max_build_jobs, options.build_cores), (1, 3));
+        assert_eq!((options.max_build_jobs, options.build_cores), (1, expected));
         assert_eq!(options.max_silent_time_s, 600);
         let overridden = |name: &str| options.overrides[name].clone();
         assert_eq!((overridden("builders"), overridden("timeout")), (String::new(), "7200".into()));
@@ -105,6 +111,7 @@ fn order() -> Order {
         },
         payload: Payload::Derivation(Box::new(drv("hello"))),
         client: Client { label: "alice (pid 4711)".to_owned() },
+        cores: Cores::Share,
     }
 }
 
@@ -168,6 +175,19 @@ async fn a_build_is_told_of_and_its_outputs_are_held() {
     let lines = ["> compiling", "> one", "> two", &measured];
     assert_eq!(told, [&["accepted", "nahe ", "nahe buildPhase"][..], &lines].concat());
     assert_eq!(scene.outputs(), [path("hello").base_name(), path("hello-dev").base_name()]);
+}
+
+#[tokio::test]
+async fn a_build_that_is_to_have_all_cores_gets_them() {
+    let scene = Scene::new();
+    let daemon = async {
+        let mut daemon = scene.request_of(Cores::All).await;
+        hold(&mut daemon).await;
+    };
+    let (order, mut told) = (Order { cores: Cores::All, ..order() }, Told::default());
+    let run = scene.executor.run(order, &mut told);
+    let (verdict, ()) = soon(async { tokio::join!(run, daemon) }).await;
+    assert!(matches!(verdict, Verdict::Ended(result) if result.is_success()));
 }
 
 #[tokio::test]
