@@ -102,12 +102,12 @@ fn cpu(file: &[u8]) -> usize {
 fn vitals(file: &[u8]) -> usize {
     let degrees = vitals::temperature_mc(file);
     assert!(degrees.is_none_or(|mc| (-60_000..=200_000).contains(&mc)), "impossible heat");
-    let first = vitals::first_passive_mc(file.chunks(16).map(|temp| (&b"passive\n"[..], temp)));
-    assert!(first.is_none_or(|mc| mc > 0), "a trip point below zero");
+    let last = vitals::last_passive_mc(file.chunks(16).map(|temp| (&b"passive\n"[..], temp)));
+    assert!(last.is_none_or(|mc| mc > 0), "a trip point below zero");
     let clock = vitals::clock_mhz(file);
     assert!(clock.is_none_or(|mhz| mhz > 0), "no clock");
     let pressure = vitals::Pressure::parse(file);
-    [degrees.is_some(), first.is_some(), clock.is_some(), pressure.is_some()]
+    [degrees.is_some(), last.is_some(), clock.is_some(), pressure.is_some()]
         .iter()
         .fold(0, |sum, found| sum * 2 + usize::from(*found))
 }

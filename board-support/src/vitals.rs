@@ -48,15 +48,16 @@ pub fn temperature_mc(file: &[u8]) -> Option<i32> {
     (-60_000..=200_000).contains(&value).then_some(value)
 }
 
-/// The temperature at which a zone begins to slow the machine down, in thousandths of a degree:
-/// the lowest of its `passive` trip points, which are given as `trip_point_*_type` and
-/// `trip_point_*_temp`. None on boards that rely on a fan (`active`), or on switching themselves
+/// The temperature from which on a zone slows the machine down as far as it can, in thousandths of a degree:
+/// the highest of its `passive` trip points, which are given as `trip_point_*_type` and
+/// `trip_point_*_temp`. Device trees often have several: below the last one a board works at a lower clock
+/// rate, and after it come `hot` and `critical`. None on boards that rely on a fan (`active`), or on switching themselves
 /// off (`critical`).
 #[must_use]
-pub fn first_passive_mc<'a>(trips: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Option<i32> {
+pub fn last_passive_mc<'a>(trips: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Option<i32> {
     let passive = trips.into_iter().filter(|(kind, _)| kind.trim_ascii() == b"passive");
     // A point at or below 0 °C would never be left: it stands for none.
-    passive.filter_map(|(_, temp)| temperature_mc(temp)).filter(|temp| *temp > 0).min()
+    passive.filter_map(|(_, temp)| temperature_mc(temp)).filter(|temp| *temp > 0).max()
 }
 
 /// A `scaling_cur_freq` or `cpuinfo_max_freq` of cpufreq, in kHz, as MHz
@@ -97,13 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_passive_trip_point_is_the_first() {
+    fn the_highest_passive_trip_point_is_the_last() {
         let rk3399: [(&[u8], &[u8]); 3] =
             [(b"passive\n", b"70000\n"), (b"passive\n", b"75000\n"), (b"critical\n", b"95000\n")];
-        assert_eq!(first_passive_mc(rk3399), Some(70_000));
-        assert_eq!(first_passive_mc(rk3399.into_iter().skip(2)), None);
+        assert_eq!(last_passive_mc(rk3399), Some(75_000));
+        assert_eq!(last_passive_mc(rk3399.into_iter().skip(2)), None);
         let off: [(&[u8], &[u8]); 2] = [(b"passive\n", b"-274000\n"), (b"passive\n", b"0\n")];
-        assert_eq!(first_passive_mc(off), None);
+        assert_eq!(last_passive_mc(off), None);
     }
 
     #[test]
@@ -123,7 +124,7 @@ mod tests {
             for bytes in [bytes.as_slice(), number.as_bytes()] {
                 prop_assert!(temperature_mc(bytes).is_none_or(|mc| (-60_000..=200_000).contains(&mc)));
                 prop_assert!(clock_mhz(bytes).is_none_or(|mhz| mhz > 0));
-                prop_assert!(first_passive_mc([(&b"passive"[..], bytes)]).is_none_or(|mc| mc > 0));
+                prop_assert!(last_passive_mc([(&b"passive"[..], bytes)]).is_none_or(|mc| mc > 0));
                 let _ = Pressure::parse(bytes);
                 let line = [b"some avg10=", bytes, b"\nfull avg10=", bytes].concat();
                 let _ = Pressure::parse(&line);

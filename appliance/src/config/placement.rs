@@ -51,8 +51,8 @@ impl Placement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admission {
-    /// Degrees Celsius below its first passive trip point, where the kernel begins to slow the
-    /// machine down, at which a node starts nothing more; it goes on at twice as many below. A
+    /// Degrees Celsius below its last passive trip point, from which on the kernel slows the machine
+    /// down as far as it can before it switches it off, at which a node starts nothing more; it goes on at twice as many below. A
     /// build that is slowed down takes longer than one that waited.
     #[serde(deserialize_with = "within::<_, _, 0, 50>")]
     pub heat_margin_c: u32,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use board_support::vitals::{Pressure, first_passive_mc};
+use board_support::vitals::{Pressure, last_passive_mc};
 
 use super::{ObserveError, failed, machine::mem_mib, read};
 
@@ -33,17 +33,17 @@ impl Resource {
 /// How hot a machine is, and how hot it may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heat {
-    /// Temperature of the zone that is closest to slowing the machine down, in thousandths of a
-    /// degree Celsius.
+    /// Temperature of the zone that is closest to slowing the machine down as far as it can, in
+    /// thousandths of a degree Celsius.
     pub temperature_mc: i32,
-    /// Where that zone begins to: its first passive trip point. None if no zone has one; then the
-    /// temperature is the hottest zone's.
+    /// Where that zone does: its last passive trip point. None if no zone has one; then the temperature is
+    /// the hottest zone's.
     pub passive_mc: Option<i32>,
 }
 
 impl Heat {
-    /// How much hotter it may become before it is slowed down, in thousandths of a degree; less than
-    /// zero if it is slowed down now, and none if it never is.
+    /// How much hotter it may become before it is slowed down as far as it can, in thousandths of a
+    /// degree; less than zero if it is now, and none if it never is.
     #[must_use]
     pub fn margin_mc(self) -> Option<i32> {
         self.passive_mc.map(|passive_mc| passive_mc.saturating_sub(self.temperature_mc))
@@ -65,7 +65,7 @@ pub fn temperature_mc(root: &Path) -> Option<i32> {
     zones(root).map(|heat| heat.temperature_mc).max()
 }
 
-/// The thermal zone with the least margin to its first passive trip point; without any that has one,
+/// The thermal zone with the least margin to its last passive trip point; without any that has one,
 /// the hottest; `None` without sensors.
 #[must_use]
 pub fn heat(root: &Path) -> Option<Heat> {
@@ -78,30 +78,61 @@ fn zones(root: &Path) -> impl Iterator<Item = Heat> {
     entries(&root.join("sys/class/thermal"), "thermal_zone").filter_map(|zone| {
         let temp = read(&zone.join("temp")).ok()?;
         let temperature_mc = board_support::vitals::temperature_mc(&temp)?;
-        let trips: Vec<_> = entries(&zone, "trip_point_").filter_map(|file| trip(&file)).collect();
-        let trips = trips.iter().map(|(kind, temp)| (kind.as_slice(), temp.as_slice()));
-        Some(Heat { temperature_mc, passive_mc: first_passive_mc(trips) })
+        Some(Heat { temperature_mc, passive_mc: passive_mc(&zone) })
     })
 }
 
-/// The type and temperature of a trip point, given its `trip_point_*_type`.
-fn trip(file: &Path) -> Option<(Vec<u8>, Vec<u8>)> {
+/// The last trip point at which a zone slows something down. Where the kernel tells that of any, others do
+/// not count: device trees have points that nothing is bound to.
+fn passive_mc(zone: &Path) -> Option<i32> {
+    let trips: Vec<_> = entries(zone, "trip_point_").filter_map(|file| trip(&file)).collect();
+    let last = |effect: Effect| {
+        let trips = trips.iter().filter(|trip| trip.effect == effect);
+        last_passive_mc(trips.map(|trip| (trip.kind.as_slice(), trip.temp.as_slice())))
+    };
+    last(Effect::Slows).or_else(|| last(Effect::Unknown))
+}
+
+/// A trip point, as its files are.
+struct Trip {
+    kind: Vec<u8>,
+    temp: Vec<u8>,
+    effect: Effect,
+}
+
+/// What happens at a trip point.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// No cooling device is bound to it.
+    Unknown,
+    /// Fans start, and nothing else. Device trees of boards with a fan give such points the type `passive`,
+    /// too, which should be `active`.
+    Fans,
+    /// Something is slowed down.
+    Slows,
+}
+
+/// A trip point, given its `trip_point_*_type`.
+fn trip(file: &Path) -> Option<Trip> {
     let name = file.file_name()?.to_str()?.strip_suffix("_type")?;
     let index = name.strip_prefix("trip_point_")?;
     let temp = file.with_file_name(format!("{name}_temp"));
-    (!only_fans(file.parent()?, index)).then_some((read(file).ok()?, read(&temp).ok()?))
+    let effect = effect(file.parent()?, index);
+    Some(Trip { kind: read(file).ok()?, temp: read(&temp).ok()?, effect })
 }
 
-/// Whether a trip point starts fans and nothing else. Device trees of boards with a fan give such
-/// points the type `passive`, too, which should be `active`.
-fn only_fans(zone: &Path, index: &str) -> bool {
-    let mut bound = entries(zone, "cdev").filter_map(|file| {
+/// What a trip point does, by the cooling devices that are bound to it.
+fn effect(zone: &Path, index: &str) -> Effect {
+    let bound = entries(zone, "cdev").filter_map(|file| {
         let device = file.file_name()?.to_str()?.strip_suffix("_trip_point")?;
         let at = read(&file).ok()?;
         let kind = read(&zone.join(device).join("type")).ok()?;
         (at.trim_ascii() == index.as_bytes()).then(|| kind.windows(3).any(|word| word == b"fan"))
     });
-    bound.next().is_some_and(|fan| fan && bound.all(|fan| fan))
+    bound.fold(Effect::Unknown, |effect, fan| match (effect, fan) {
+        (Effect::Slows, _) | (_, false) => Effect::Slows,
+        (Effect::Unknown | Effect::Fans, true) => Effect::Fans,
+    })
 }
 
 /// The paths in a folder whose names begin with `prefix`; none if there is no such folder.
@@ -226,8 +257,8 @@ mod tests {
         let closest = Heat { temperature_mc: 78_000, passive_mc: Some(85_000) };
         assert_eq!(heat(root.path()), Some(closest));
         assert_eq!(closest.margin_mc(), Some(7_000));
-        put(root.path(), &[(&zone(1, "temp"), "71000\n")]);
-        let above = Heat { temperature_mc: 71_000, passive_mc: Some(70_000) };
+        put(root.path(), &[(&zone(1, "temp"), "76000\n")]);
+        let above = Heat { temperature_mc: 76_000, passive_mc: Some(75_000) };
         assert_eq!(heat(root.path()), Some(above));
         assert_eq!(above.margin_mc(), Some(-1_000));
     }
@@ -255,6 +286,34 @@ mod tests {
         assert_eq!(heat(root.path()).and_then(|heat| heat.passive_mc), Some(85_000));
         put(root.path(), &[(&zone("cdev1_trip_point"), "0\n")]);
         assert_eq!(heat(root.path()).and_then(|heat| heat.passive_mc), Some(50_000));
+    }
+
+    #[test]
+    fn the_last_trip_point_that_slows_something_down_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let zone = |file: &str| format!("sys/class/thermal/thermal_zone0/{file}");
+        // Two that the CPU is slowed down at, as of RK3399, and one that belongs to nothing.
+        put(
+            root.path(),
+            &[
+                (&zone("temp"), "64000\n"),
+                (&zone("trip_point_0_type"), "passive\n"),
+                (&zone("trip_point_0_temp"), "70000\n"),
+                (&zone("trip_point_1_type"), "passive\n"),
+                (&zone("trip_point_1_temp"), "85000\n"),
+                (&zone("trip_point_2_type"), "passive\n"),
+                (&zone("trip_point_2_temp"), "93000\n"),
+                (&zone("trip_point_3_type"), "critical\n"),
+                (&zone("trip_point_3_temp"), "95000\n"),
+            ],
+        );
+        let last_mc = || heat(root.path()).and_then(|heat| heat.passive_mc);
+        assert_eq!(last_mc(), Some(93_000), "while nothing tells what they do");
+        for (device, at) in [("cdev0", "0\n"), ("cdev1", "1\n")] {
+            let (kind, point) = (format!("{device}/type"), format!("{device}_trip_point"));
+            put(root.path(), &[(&zone(&kind), "cpufreq-cpu0\n"), (&zone(&point), at)]);
+        }
+        assert_eq!(last_mc(), Some(85_000));
     }
 
     #[test]

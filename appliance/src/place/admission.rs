@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// When a node starts nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Degrees Celsius below the first passive trip point; it goes on at twice as many below.
+    /// Degrees Celsius below the last passive trip point; it goes on at twice as many below.
     pub heat_margin_c: u32,
     /// Share of the last 10 s in which some task waited for memory, in percent; it goes on at half
     /// of that. 100 is never.
@@ -26,10 +26,10 @@ impl Limits {
 /// How a machine is, as far as it tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Temperature of the zone that is closest to slowing the machine down, in thousandths of a
-    /// degree Celsius.
+    /// Temperature of the zone that is closest to slowing the machine down as far as it can, in
+    /// thousandths of a degree Celsius.
     pub temperature_mc: Option<i32>,
-    /// Where that zone begins to.
+    /// Where that zone does.
     pub passive_mc: Option<i32>,
     /// Share of the last 10 s in which some task waited for memory, in basis points.
     pub memory_pressure_bp: Option<u32>,
