@@ -17,6 +17,8 @@ use crate::{
 
 /// Derivations in a plan at most.
 const MAX_PLANNED: usize = 20_000;
+/// Builds that one machine's Nix does at once at most, whatever it says: each is a slot in memory.
+const MAX_LOCAL_SLOTS: u32 = 4096;
 /// How long reckoning may take: whoever asks waits for 10 s.
 const RECKON_WITHIN: Duration = Duration::from_secs(7);
 /// The local Nix, as people know it.
@@ -155,7 +157,7 @@ impl Dispatcher {
                 emulated: Vec::new(),
                 features: local.features,
                 labels: BTreeSet::new(),
-                slots: local_slots,
+                slots: local_slots.min(MAX_LOCAL_SLOTS),
                 speed,
                 ahead: 0,
                 assigned: 0,
