@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix_compat::{derivation, store_path::StorePath};
+use tokio::time::Instant;
 
 use super::{Asked, Dispatcher, reckon::Reckoner};
 use crate::{
@@ -16,6 +17,8 @@ use crate::{
 
 /// Derivations in a plan at most.
 const MAX_PLANNED: usize = 20_000;
+/// Builds that one machine's Nix does at once at most, whatever it says: each is a slot in memory.
+const MAX_LOCAL_SLOTS: u32 = 4096;
 /// How long reckoning may take: whoever asks waits for 10 s.
 const RECKON_WITHIN: Duration = Duration::from_secs(7);
 /// The local Nix, as people know it.
@@ -94,14 +97,7 @@ impl Dispatcher {
         for (it, path) in planned.iter().zip(&paths) {
             all.push(self.known(&reckoner, it, derivation::name(path)));
         }
-        for &at in order.iter().rev() {
-            all[at].path_s += all[at].weight_s;
-            let path_s = all[at].path_s;
-            for &need in &planned[at].needs {
-                let need = &mut all[need as usize];
-                need.path_s = need.path_s.max(path_s);
-            }
-        }
+        find_paths(&mut all, &order);
         let tasks: Vec<_> = all.iter().map(Known::task).collect();
         let mut timing = Clock { all: &all, nodes: &nodes, until };
         let spans = forecast(&tasks, &nodes, &mut timing).map_err(|stuck| match stuck {
@@ -148,7 +144,7 @@ impl Dispatcher {
         });
         let local_speed = local.as_ref().map(|local| estimates.speed(&local.id));
         let reckoner = Reckoner::new(estimates, None, &mut nodes);
-        reckoner.count(&self.state(), &mut nodes, tokio::time::Instant::now());
+        reckoner.count(&self.state(), &mut nodes, Instant::now());
         let ready = nodes.iter().all(|node| !node.here || node.health == Health::Ready);
         // What the own Nix asks for, this node's own executor never has.
         nodes.retain(|node| !node.here);
@@ -161,7 +157,7 @@ impl Dispatcher {
                 emulated: Vec::new(),
                 features: local.features,
                 labels: BTreeSet::new(),
-                slots: local_slots,
+                slots: local_slots.min(MAX_LOCAL_SLOTS),
                 speed,
                 ahead: 0,
                 assigned: 0,
@@ -272,6 +268,18 @@ fn order(planned: &[Planned], paths: &[StorePath]) -> Result<Vec<usize>, NoOutlo
     match missing.iter().position(|&missing| missing > 0) {
         Some(at) => Err(tangled(at)),
         None => Ok(order),
+    }
+}
+
+/// Finds what each is the beginning of: the longest way to the end.
+fn find_paths(all: &mut [Known<'_>], order: &[usize]) {
+    for &at in order.iter().rev() {
+        all[at].path_s += all[at].weight_s;
+        let (path_s, planned) = (all[at].path_s, all[at].planned);
+        for &need in &planned.needs {
+            let need = &mut all[need as usize];
+            need.path_s = need.path_s.max(path_s);
+        }
     }
 }
 

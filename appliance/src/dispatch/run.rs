@@ -241,6 +241,7 @@ impl Dispatcher {
             }
             live.log = None;
             live.payload = None;
+            live.consider(Vec::new());
             live.show(Progress::Ended(result));
             (live.job.clone(), node)
         };

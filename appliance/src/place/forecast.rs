@@ -153,9 +153,6 @@ pub fn forecast<C: Timing>(
     let (kinds, ready_s, spans) = (kinds(tasks), vec![0.0; tasks.len()], Vec::new());
     let mut world = World { tasks, nodes, timing, now_s: 0.0, state, kinds, ready, ready_s, spans };
     while world.spans.len() < tasks.len() {
-        if world.timing.is_late() {
-            return Err(Stuck::Late);
-        }
         let (again_s, waits) = world.place()?;
         world.recall();
         world.begin();
@@ -215,6 +212,9 @@ impl<'t, C: Timing> World<'t, '_, C> {
         let mut gone = BTreeSet::new();
         let mut in_a_row: HashMap<usize, usize> = HashMap::new();
         for at in order(&turns, &has) {
+            if self.timing.is_late() {
+                return Err(Stuck::Late);
+            }
             let (task, since_s) = self.ready[at];
             let in_a_row = in_a_row.entry(self.kinds[task]).or_default();
             if *in_a_row >= MAX_WAITS {

@@ -69,6 +69,8 @@ async fn the_local_nix_is_one_more_node_where_it_builds() {
     let outlook = rig.dispatcher.outlook(&all, 2).unwrap();
     assert!(outlook.nodes.contains(&("this machine".to_owned(), 2)));
     assert!(outlook.builds.iter().all(|it| it.start_s <= 0.0), "{outlook:?}");
+    let most = rig.dispatcher.outlook(&all, u32::MAX).unwrap();
+    assert!(most.nodes.contains(&("this machine".to_owned(), 4096)), "{:?}", most.nodes);
     let outlook = rig.dispatcher.outlook(&all, 0).unwrap();
     assert_eq!(outlook.nodes, [("one".to_owned(), 1)]);
     assert!(outlook.builds.iter().any(|it| it.start_s > 100.0), "{outlook:?}");
