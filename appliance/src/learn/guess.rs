@@ -17,7 +17,7 @@ const MOST_LN: f64 = 1.0;
 
 /// What is not known is expected to take this many times the average: to have given a giant to a slow node
 /// costs more than to have kept a dwarf from it.
-const CAUTION: f64 = 1.5;
+const CAUTION: f64 = 1.75;
 
 impl Size {
     /// How much of an ordinary build it is.

@@ -18,7 +18,8 @@ use crate::model::{Candidate, Demand, Emulation, How};
 /// sent in any case: it can be taken back.
 const SOON_S: f64 = 2.0;
 
-/// Nodes whose speeds differ by less than this share are equally fast: speeds are not known better.
+/// Speeds that differ by less than this share are equal, and so are finish times that differ by less than this
+/// share of what the job takes, if what follows is not held up: they are not known better.
 const EQUAL: f64 = 0.1;
 
 /// How many of the jobs that run are looked at for what follows them: those with the longest path.
@@ -328,7 +329,8 @@ impl<'n, 'j> Plan<'n, 'j> {
             return choices.into_iter().min_by(|a, b| self.fastest_free(job, a, b));
         };
         let equal = |it: &Choice| {
-            it.finish_s.is_some_and(|s| s <= first_s + ROUNDING_S)
+            let slack_s = EQUAL * it.takes_s.unwrap_or_default();
+            it.finish_s.is_some_and(|s| s <= first_s + slack_s)
                 && rivals.cost_s(self, it).is_some_and(|s| s <= cost_s + ROUNDING_S)
         };
         choices.into_iter().filter(equal).min_by(|a, b| {
