@@ -91,6 +91,7 @@ mod tests {
             slots: 1,
             speed: 1.0,
             ahead: 1,
+            big: 0,
             assigned: 0,
             busy: 0,
             jobs: Vec::new(),
@@ -113,6 +114,7 @@ mod tests {
             times: Times { native: Some(Duration::from_secs(60)), emulated: None },
             client: "somebody",
             path_s: 0.0,
+            big: false,
             avoid: None,
             misses: 0,
         };
