@@ -240,9 +240,7 @@ impl<'n, 'j> Plan<'n, 'j> {
             (Some(choice), _) if self.begins(choice) => {
                 self.run(choice, words::native(self, job, able, choice.node, choice.finish_s))
             }
-            (native, Some(choice))
-                if left == Some(Duration::ZERO) && native.is_none_or(|_| alive) =>
-            {
+            (_, Some(choice)) if left == Some(Duration::ZERO) => {
                 if self.begins(choice) {
                     let native = self.facts(&able.native);
                     self.run(choice, words::fallback(&self.nodes[choice.node], job, &native))
