@@ -81,8 +81,12 @@ fn why_of_a_waiting_job_names_the_boards_that_could_have_it() -> Result<()> {
     fleet::wait_reach(&lan, &ws, &two, "away")?;
     let mut first = fleet::build(&ws, "first")?;
     steered::wait_started(&lan, &one, "first", 1)?;
+    // Two wait at the board, where nothing is known of such builds.
+    let sent = |job: &fleet::Job| job.state == "running";
     let _second = fleet::build(&ws, "second")?;
+    fleet::wait_job(&lan, &ws, "second", "sent ahead", sent)?;
     let _third = fleet::build(&ws, "third")?;
+    fleet::wait_job(&lan, &ws, "third", "sent ahead", sent)?;
     let _fourth = fleet::build(&ws, "fourth")?;
     fleet::wait_job(&lan, &ws, "fourth", "waiting", |job| job.state == "queued")?;
     let why = fleet::why(&ws, "fourth")?;
