@@ -7,11 +7,20 @@ use roost_lab::{
     fixtures::{
         builds::{self, Nix},
         fleet::{self, SYSTEM},
-        steered,
+        roost, steered,
     },
 };
 
 const SOON: Duration = Duration::from_secs(60);
+
+/// What nix-daemon starts for each build.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hook {
+    /// Nix's own build hook.
+    Stock,
+    /// `roost hook`, which starts that.
+    Ours,
+}
 
 /// The derivations in all files of temporary roots, by name.
 fn registered(ws: &Host) -> Result<BTreeSet<String>> {
@@ -23,9 +32,10 @@ fn registered(ws: &Host) -> Result<BTreeSet<String>> {
 
 /// Three steps, one after the other, and one beside the first: what each job has ahead is known while
 /// it is built, and is less when the one before it has been.
-fn a_chain_has_its_steps_ahead(release: Release, nix: Nix) -> Result<()> {
+fn a_chain_has_its_steps_ahead(release: Release, nix: Nix, hook: Hook) -> Result<()> {
     let lan = Lan::new()?;
     let ws = fleet::workstation(&lan, "ws", "")?.release(release);
+    let ws = if hook == Hook::Ours { roost::hooked(ws) } else { ws };
     let [ws, board] = lan.start([ws, fleet::board(&lan, "board", 4, "")?])?;
     fleet::join(&lan, &ws, &[&board])?;
     builds::wait_for_lines(&lan, &ws, &[SYSTEM])?;
@@ -60,20 +70,25 @@ fn a_chain_has_its_steps_ahead(release: Release, nix: Nix) -> Result<()> {
 
 #[test]
 fn nix_2_26_and_nix_build() -> Result<()> {
-    a_chain_has_its_steps_ahead(Release::Trixie, Nix::Build)
+    a_chain_has_its_steps_ahead(Release::Trixie, Nix::Build, Hook::Stock)
 }
 
 #[test]
 fn nix_2_26_and_nix_dash_build() -> Result<()> {
-    a_chain_has_its_steps_ahead(Release::Trixie, Nix::DashBuild)
+    a_chain_has_its_steps_ahead(Release::Trixie, Nix::DashBuild, Hook::Stock)
 }
 
 #[test]
 fn the_newest_nix_and_nix_build() -> Result<()> {
-    a_chain_has_its_steps_ahead(Release::Sid, Nix::Build)
+    a_chain_has_its_steps_ahead(Release::Sid, Nix::Build, Hook::Stock)
 }
 
 #[test]
 fn the_newest_nix_and_nix_dash_build() -> Result<()> {
-    a_chain_has_its_steps_ahead(Release::Sid, Nix::DashBuild)
+    a_chain_has_its_steps_ahead(Release::Sid, Nix::DashBuild, Hook::Stock)
+}
+
+#[test]
+fn nix_2_26_behind_a_hook_of_ours() -> Result<()> {
+    a_chain_has_its_steps_ahead(Release::Trixie, Nix::Build, Hook::Ours)
 }

@@ -26,15 +26,17 @@ pub(super) fn behind(pid: i32) -> Behind {
     Behind { client: of(pid), worker: worker(pid) }
 }
 
-/// The parent of the build hook above `pid`: nix-daemon's process for one client, or a Nix without a
-/// daemon.
+/// The parent of the build hook above `pid`, and of ours before it, if there is one: nix-daemon's process for
+/// one client, or a Nix without a daemon.
 fn worker(pid: i32) -> Option<Worker> {
     let mut here = pid;
+    let mut hooked = false;
     for _ in 0..GENERATIONS {
         let process = Process::read(here)?;
-        if process.is_hook {
-            return Worker::of(process.parent);
+        if hooked && !process.is_hook {
+            return Worker::of(here);
         }
+        hooked = process.is_hook;
         here = process.parent;
     }
     None
@@ -125,7 +127,7 @@ struct Process {
     parent: i32,
     user: String,
     nix_client: Option<i32>,
-    /// Whether it is Nix's build hook.
+    /// Whether it is Nix's build hook, or ours before it.
     is_hook: bool,
     is_nix_daemon: bool,
 }
@@ -166,9 +168,14 @@ fn is_nix_daemon(command: &[u8]) -> Option<&[u8]> {
     command[..end].ends_with(b"nix-daemon").then(|| &command[end + 1..])
 }
 
-/// `nix __build-remote <verbosity>`.
+/// `nix __build-remote <verbosity>`, or `roost hook …`.
 fn is_hook(command: &[u8]) -> bool {
-    command.split(|byte| *byte == 0).nth(1) == Some(b"__build-remote")
+    let mut words = command.split(|byte| *byte == 0);
+    match (words.next(), words.next()) {
+        (Some(_), Some(b"__build-remote")) => true,
+        (Some(program), Some(b"hook")) => program.ends_with(HOOK.as_bytes()),
+        _ => false,
+    }
 }
 
 fn user_name(uid: &str) -> String {
@@ -198,6 +205,8 @@ mod tests {
     #[test]
     fn the_build_hook_is_known_by_its_first_argument() {
         assert!(is_hook(b"/usr/bin/nix\x00__build-remote\x003\x00"));
+        assert!(is_hook(b"/usr/bin/roost\x00hook\x00nix\x00__build-remote\x003\x00"));
+        assert!(!is_hook(b"/usr/bin/git\x00hook\x00"));
         assert!(!is_hook(b"nix\x00build\x00__build-remote\x00"));
         assert!(!is_hook(b"__build-remote\x00"));
         assert!(!is_hook(b""));

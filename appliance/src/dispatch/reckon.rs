@@ -69,13 +69,10 @@ impl Reckoner {
                 (None, None) => None,
             });
         }
-        let counted: HashMap<String, _> =
+        let mut counted: HashMap<String, _> =
             counted.into_iter().map(|(node, jobs)| (node.to_owned(), jobs)).collect();
         for node in facts {
-            let (assigned, big, jobs) = counted.get(&node.id).cloned().unwrap_or_default();
-            node.assigned = assigned;
-            node.big = big;
-            node.jobs = jobs;
+            (node.assigned, node.big, node.jobs) = counted.remove(&node.id).unwrap_or_default();
             node.jobs.sort_by(|a, b| a.left_s.total_cmp(&b.left_s));
         }
     }

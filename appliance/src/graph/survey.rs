@@ -60,19 +60,6 @@ impl Graph {
         Remaining(unbuilt)
     }
 
-    /// The derivations that could be built now: those that are not built, while all of their inputs are
-    /// that are known.
-    #[must_use]
-    pub fn ready(&self) -> Vec<Key> {
-        let ways = self.survey(|_| 1.0);
-        let unbuilt = self.slots.iter().zip(&ways).filter(|(_, way)| way.is_some());
-        let ready = unbuilt.filter_map(|(slot, _)| {
-            let mut inputs = slot.body.as_ref()?.inputs.iter();
-            inputs.all(|input| ways[input.node()].is_none()).then_some(slot.key)
-        });
-        ready.collect()
-    }
-
     /// The way ahead of each slot; none of what is built or not known.
     fn survey(&self, weigh: impl Fn(&Node<'_>) -> f32) -> Vec<Option<Ahead>> {
         let left = |left| Above { left, ..Above::default() };

@@ -78,7 +78,6 @@ pub struct Estimates {
     speeds: Vec<f64>,
     packages: Packages<usize>,
     pub(super) rows: Vec<Row>,
-    typical: Option<Duration>,
     pub(super) mean: Option<Duration>,
 }
 
@@ -138,13 +137,6 @@ impl Estimates {
     #[must_use]
     pub fn is_long(&self, package: &Package<'_>, node: &str) -> bool {
         self.seconds(package, node).is_some_and(|time| time >= LONG)
-    }
-
-    /// The median work of all packages that were built natively, at speed 1.0: what one that nobody knows
-    /// may be reckoned as.
-    #[must_use]
-    pub fn typical(&self) -> Option<Duration> {
-        self.typical
     }
 
     fn row(&mut self, package: &Package<'_>) -> &mut Row {
@@ -214,8 +206,6 @@ impl Estimates {
             let prior = PRIOR_TIMES * PRIOR_SPREAD.powi(2);
             row.spread = ((seen + prior) / (times + PRIOR_TIMES)).sqrt();
         }
-        let native = self.rows.iter().filter(|row| row.how == How::Native);
-        self.typical = median(&mut native.map(|row| row.work).collect::<Vec<_>>()).map(duration);
     }
 }
 

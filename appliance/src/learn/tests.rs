@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::model::Size;
 
 fn package(name: &str) -> Package<'_> {
     Package::of(name, "riscv64-linux", How::Native)
@@ -215,12 +216,21 @@ fn the_spread_shrinks_with_times_that_agree_and_grows_with_those_that_do_not() {
 }
 
 #[test]
-fn the_typical_package_is_the_median_of_those_built_natively() {
-    assert_eq!(Estimates::default().typical(), None);
-    let builds =
-        [(package("a"), 1.0), (package("b"), 8.0), (package("c"), 900.0), (emulated("d"), 5000.0)];
-    let estimates = Estimates::of(&[source("one", 0.5, table(&builds))]);
-    assert!(alike(secs(estimates.typical()), 4.0));
+fn what_nobody_has_built_is_reckoned_by_the_average_of_what_was_compiled() {
+    let unseen = package("unseen");
+    let few = Estimates::of(&[source("one", 1.0, table(&[(package("a"), 60.0)]))]);
+    assert_eq!(few.likely(&unseen, Size::Ordinary), None, "one tells nothing of others");
+    assert!(few.weight(&unseen, Size::Big) > few.weight(&unseen, Size::Ordinary));
+    // Downloads and what is emulated do not count.
+    let mut builds: Vec<_> =
+        ["a", "b", "c", "d", "e"].map(|name| (package(name), 100.0)).into_iter().collect();
+    builds.extend(["s", "t", "u", "v"].map(|name| (package(name), 0.5)));
+    builds.push((emulated("f"), 9000.0));
+    let many = Estimates::of(&[source("one", 1.0, table(&builds))]);
+    let likely = |size| many.likely(&unseen, size).unwrap().as_secs_f64();
+    assert!((100.0..200.0).contains(&likely(Size::Ordinary)), "{}", likely(Size::Ordinary));
+    assert!(likely(Size::Small) < 20.0 && likely(Size::Big) > 1000.0);
+    assert!(alike(secs(many.likely(&package("s"), Size::Ordinary)), 0.5), "it is known");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What would happen: jobs placed on nodes in virtual time, by the rules by which they are placed in truth.
 
 use std::{
-    cmp::Ordering, collections::BTreeSet, collections::HashMap, collections::VecDeque,
+    collections::{BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -153,8 +153,10 @@ pub fn forecast<C: Timing>(
     let (kinds, ready_s, spans) = (kinds(tasks), vec![0.0; tasks.len()], Vec::new());
     let mut world = World { tasks, nodes, timing, now_s: 0.0, state, kinds, ready, ready_s, spans };
     while world.spans.len() < tasks.len() {
-        let (again_s, waits) = world.place()?;
-        world.recall();
+        let (mut again_s, mut waits) = world.place()?;
+        if world.recall() {
+            (again_s, waits) = world.place()?;
+        }
         world.begin();
         let Some(next_s) = world.next_s(again_s) else {
             let left = tasks.len() - world.spans.len();
@@ -305,8 +307,9 @@ impl<'t, C: Timing> World<'t, '_, C> {
         }
     }
 
-    /// Takes back what waits at a node and could begin at once at another one.
-    fn recall(&mut self) {
+    /// Takes back what waits at a node and could begin at once at another one: whether there was such. One at
+    /// a time: the facts are not true any more then.
+    fn recall(&mut self) -> bool {
         let facts = self.facts();
         for (at, node) in facts.iter().enumerate() {
             let Some(&last) = self.state[at].queue.back() else { continue };
@@ -316,12 +319,10 @@ impl<'t, C: Timing> World<'t, '_, C> {
             {
                 self.state[at].queue.pop_back();
                 self.ready.push((last.task, since_s));
-                // One at a time: the facts are not true any more. It is placed when this moment is looked
-                // at again.
-                drop(self.place());
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// Begins what has a slot.
@@ -362,7 +363,7 @@ impl<'t, C: Timing> World<'t, '_, C> {
                 !over
             });
         }
-        ended.sort_by(|a, b| a.0.total_cmp(&b.0).then(Ordering::Equal));
+        ended.sort_by(|a, b| a.0.total_cmp(&b.0));
         for &(end_s, node, task, start_s) in &ended {
             self.spans.push(Span { task, node, ready_s: self.ready_s[task], start_s, end_s });
             self.timing.ended(task, node, end_s - start_s);

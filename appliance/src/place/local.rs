@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Alternative, Among, Fit, Health, JobFacts, NodeFacts, Plan, Policy, Times};
+use super::{Among, Fit, Health, JobFacts, NodeFacts, Plan, Policy, Times};
 use crate::model::{Advice, Emulation, How, Inquiry, Size};
 
 /// What is known of the local Nix.
@@ -128,13 +128,18 @@ pub fn judge(
     }
 }
 
+/// What is expected of a board.
+struct Begins {
+    /// In how many seconds it would begin.
+    start_s: f64,
+    /// In how many seconds it would be done, if something is known of such builds.
+    finish_s: Option<f64>,
+    /// How fast it is.
+    speed: f64,
+}
+
 /// The board that is expected to be done first, after so many jobs that come before.
-fn best_board(
-    inquiry: &Inquiry,
-    times: Times,
-    nodes: &[NodeFacts],
-    before: u32,
-) -> Option<Alternative> {
+fn best_board(inquiry: &Inquiry, times: Times, nodes: &[NodeFacts], before: u32) -> Option<Begins> {
     let job = JobFacts {
         system: &inquiry.system,
         features: &inquiry.features,
@@ -153,7 +158,9 @@ fn best_board(
     for _ in 0..before {
         plan.place(&job);
     }
-    plan.alternatives(&job).into_iter().find(|it| it.how == How::Native)
+    let choice = plan.choices(&job).into_iter().find(|it| it.how == How::Native)?;
+    let start_s = if plan.slots(choice.node).has_free() { 0.0 } else { choice.start_s };
+    Some(Begins { start_s, finish_s: choice.finish_s, speed: nodes[choice.node].speed })
 }
 
 fn judgement(advice: Advice, reason: &str) -> Judgement {

@@ -22,7 +22,7 @@ pub use demand::Fit;
 pub use forecast::{Span, Stuck, Task, Timing, forecast};
 pub use moves::{recall, restart};
 pub use order::{Turn, order};
-pub use plan::{Alternative, Plan};
+pub use plan::Plan;
 pub use slots::left_s;
 
 use crate::model::{Demand, Emulation, How, NodeView, Standing};
@@ -76,16 +76,6 @@ pub struct JobFacts<'a> {
     pub avoid: Option<&'a str>,
     /// Runs without a result, one after another.
     pub misses: u32,
-}
-
-impl JobFacts<'_> {
-    /// How much longer it waits for a busy native node before emulation is considered; `None` if it
-    /// has waited long enough, and if time changes nothing.
-    #[must_use]
-    pub fn left(&self) -> Option<Duration> {
-        let wait = self.policy.native_wait.filter(|_| self.policy.emulation != Emulation::Never)?;
-        Some(wait.saturating_sub(self.waited)).filter(|left| !left.is_zero())
-    }
 }
 
 /// When jobs for a system may be emulated.

@@ -28,23 +28,6 @@ const RIVALS: usize = 8;
 /// Times that differ by less are equal.
 const ROUNDING_S: f64 = 1e-6;
 
-/// A node that was considered for a job.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Alternative {
-    /// The node's name.
-    pub node: String,
-    /// How it would run there.
-    pub how: How,
-    /// In how many seconds it is expected to begin there.
-    pub start_s: f64,
-    /// In how many seconds it is expected to end there, if something is known of such builds.
-    pub finish_s: Option<f64>,
-    /// Whether it would be sent there now.
-    pub begins: bool,
-    /// The node's speed.
-    pub speed: f64,
-}
-
 /// The nodes that could have a job, as far as system and features go, by their places.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Able {
@@ -143,19 +126,6 @@ impl<'n, 'j> Plan<'n, 'j> {
                 if runs && !worse { (elsewhere, other) } else { (decision, choice) }
             }
         }
-    }
-
-    /// Every node that could have a job, the best one first.
-    pub fn alternatives(&mut self, job: &JobFacts<'j>) -> Vec<Alternative> {
-        let shown = self.choices(job).into_iter().map(|choice| Alternative {
-            node: self.nodes[choice.node].name.clone(),
-            how: choice.how,
-            start_s: choice.start_s,
-            finish_s: choice.finish_s,
-            begins: self.begins(choice),
-            speed: self.nodes[choice.node].speed,
-        });
-        shown.collect()
     }
 
     /// Every node that could have a job and is ready, the best one first.
@@ -381,7 +351,7 @@ impl<'n, 'j> Plan<'n, 'j> {
         self.has_room(choice.node) && soon
     }
 
-    pub(super) fn has_room(&self, node: usize) -> bool {
+    fn has_room(&self, node: usize) -> bool {
         let NodeFacts { slots, ahead, .. } = self.nodes[node];
         self.slots[node].assigned < slots + ahead
     }

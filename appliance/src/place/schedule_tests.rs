@@ -111,16 +111,6 @@ fn the_fastest_node_is_left_to_what_follows_on_the_longest_path() {
 }
 
 #[test]
-fn the_alternatives_are_told_with_when_they_would_be_done() {
-    let nodes = [busy("fast", 2.0, 30.0, 0.0), board("slow", 0.5)];
-    let job = job(Some(100));
-    let alternatives = Plan::new(&nodes).alternatives(&job);
-    let told: Vec<_> =
-        alternatives.iter().map(|it| (it.node.as_str(), it.start_s, it.finish_s)).collect();
-    assert_eq!(told, [("fast", 30.0, Some(80.0)), ("slow", 0.0, Some(200.0))]);
-}
-
-#[test]
 fn what_is_left_of_a_build_is_what_was_expected_or_grows_with_what_it_has_taken() {
     let secs = Duration::from_secs;
     assert!((left_s(Some(secs(100)), secs(30)) - 70.0).abs() < 1e-9);

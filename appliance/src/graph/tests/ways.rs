@@ -96,11 +96,6 @@ proptest! {
         for n in 0..count {
             prop_assert_eq!(remaining.of(key(n)), made.naive(n), "{}", n);
         }
-        let ready: BTreeSet<_> = graph.ready().into_iter().collect();
-        for n in 0..count {
-            let waits = made.inputs[&n].keys().any(|input| made.naive(*input).is_some());
-            prop_assert_eq!(ready.contains(&key(n)), made.naive(n).is_some() && !waits, "{}", n);
-        }
     }
 
     #[test]
@@ -199,7 +194,6 @@ fn a_hundred_thousand_derivations_fit_and_one_more_does_not() {
         let ahead = Ahead { steps, work: f64::from(steps) };
         assert_eq!(remaining.of(key(n)), Some(ahead), "{n}");
     }
-    assert_eq!(graph.ready().len(), LAYER as usize);
     let each = graph.size_bytes() / MAX_NODES;
     assert!(each < 220, "{each} bytes a derivation");
     graph.leave(client);
