@@ -8,12 +8,12 @@ use super::NodeFacts;
 /// one that has just begun. Most derivations of a graph are small, and nodes are kept busy with those.
 const UNKNOWN_S: f64 = 1.0;
 
-/// A build that has taken longer than expected is expected to go on for this share of what it has
-/// taken: those that were misjudged were misjudged by far.
+/// A build is expected to go on at least for this share of what it has taken, or of what was expected: those
+/// that were misjudged were misjudged by far.
 const OVERRUN: f64 = 0.5;
 
 /// How much longer a build is expected to run, in seconds, if it was expected to take `expected` and has
-/// run for `elapsed`. A build of which nothing is known goes on for as long as it has.
+/// run for `elapsed`. One of which nothing is known goes on for as long as it has run.
 #[must_use]
 pub fn left_s(expected: Option<Duration>, elapsed: Duration) -> f64 {
     let elapsed_s = elapsed.as_secs_f64();
