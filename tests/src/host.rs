@@ -394,9 +394,10 @@ impl Host {
         };
         let root = spec.release.root()?;
         let place = spec.lan.folder.join("mnt").join(&spec.name);
-        let (disk, size) = match spec.disk {
-            Disk::Memory(mib) => (place.join("disk"), mib.to_string()),
-            Disk::Real => (spec.lan.folder.join("disk").join(&spec.name), String::new()),
+        let disk = place.join("disk");
+        let medium = match spec.disk {
+            Disk::Memory(mib) => PathBuf::from(mib.to_string()),
+            Disk::Real => spec.lan.folder.join("disk").join(format!("{}.ext4", spec.name)),
         };
         let errors = scratch(b"").map_err(file("make a memory file for", &disk))?;
         let copy = errors.try_clone().map_err(file("make a memory file for", &disk))?;
@@ -404,8 +405,8 @@ impl Host {
         command
             .args(["--mount", "--net", "--pid", "--target", &spec.lan.holder_pid.to_string()])
             .args(["--", "/bin/sh", "-c", BOOT, "lab-boot", "disk"])
-            .args([&spec.name, &size])
-            .args([&root, &disk, &place.join("root")])
+            .arg(&spec.name)
+            .args([&medium, &root, &disk, &place.join("root")])
             .args(spec.foreign.arguments())
             .arg(&cgroup)
             .env("LAB_BOOT", BOOT)

@@ -24,7 +24,7 @@ pub enum Addressing {
 pub enum Disk {
     /// In memory, of this size in MiB. fsync costs nothing there.
     Memory(u32),
-    /// A folder on the machine's disk, for measurements; as big as that disk.
+    /// On the machine's disk, for measurements: an ext4 of its own, as a board has one.
     Real,
 }
 

@@ -10,21 +10,33 @@
 set -eu
 stage=$1
 shift
-name=$1 size_mib=$2 root=$3 disk=$4 mnt=$5 how=$6 architectures=$7 cgroup=$8
+name=$1 medium=$2 root=$3 disk=$4 mnt=$5 how=$6 architectures=$7 cgroup=$8
 
 # Goes on with another stage, by a command that runs a command.
 next() {
   stage=$1
   shift
   exec "$@" -- /bin/sh -c "$LAB_BOOT" lab-boot \
-    "$stage" "$name" "$size_mib" "$root" "$disk" "$mnt" "$how" "$architectures" "$cgroup"
+    "$stage" "$name" "$medium" "$root" "$disk" "$mnt" "$how" "$architectures" "$cgroup"
 }
 
-# Still in the LAN's namespaces: a disk in memory is mounted here, to outlive the host's power.
+# Still in the LAN's namespaces: the disk is mounted here, to outlive the host's power. The medium is a size in
+# MiB, or an image to be made on the machine's disk. That has a file system of its own, as a board's disk: the
+# machine's may be ext4 without a journal, which makes a new file the slower the more were deleted in the last
+# minutes (recently_deleted, fs/ext4/ialloc.c).
 disk() {
   mkdir -p "$disk" "$mnt"
-  if [ -n "$size_mib" ] && ! mountpoint -q "$disk"; then
-    mount -t tmpfs -o "mode=755,size=${size_mib}m" disk "$disk"
+  if ! mountpoint -q "$disk"; then
+    case $medium in
+      /*)
+        mkdir -p "${medium%/*}"
+        truncate --size 16G "$medium"
+        mkfs.ext4 -q "$medium"
+        # What mkfs has left undone stays so: nothing is written that no host has asked for.
+        mount -o loop,noinit_itable "$medium" "$disk"
+        ;;
+      *) mount -t tmpfs -o "mode=755,size=${medium}m" disk "$disk" ;;
+    esac
   fi
   next devices unshare --mount
 }
