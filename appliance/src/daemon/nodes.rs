@@ -1,6 +1,6 @@
 //! The nodes that this daemon can give jobs to: itself, and the boards of its fleet.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{builder::Here, emulation::Second};
 use futures_util::future::BoxFuture;
@@ -8,7 +8,7 @@ use nix_compat::store_path::StorePath;
 
 use crate::{
     dispatch::{Inputs, Nodes},
-    execute::{Execute, Link, Peer, Queries},
+    execute::{Execute, Link, Peer, Pool, Queries},
     fleet::{Board, Fleet},
     learn::{Source, Table},
     model::JobKey,
@@ -35,7 +35,7 @@ pub(super) struct AllNodes {
     /// The second store.
     pub(super) emulation: Option<Arc<Second>>,
     /// The local nix-daemon, where inputs are shipped from.
-    pub(super) socket: PathBuf,
+    pub(super) store: Pool,
     pub(super) substitute: bool,
     /// Where outputs are held that a board has built for this node's clients.
     pub(super) roots: Roots,
@@ -100,7 +100,7 @@ impl AllNodes {
         Arc::new(Peer {
             node: link.board().to_owned(),
             link,
-            socket: self.socket.clone(),
+            store: self.store.clone(),
             substitute,
             roots: self.roots.clone(),
         })

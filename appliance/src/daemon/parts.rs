@@ -30,7 +30,7 @@ use crate::{
     config::{Config, Placement, Rule},
     discover::Service,
     dispatch::{self, Dispatcher, Inputs, Paths, Patience, Policies},
-    execute::{BuildSettings, LocalNix, Queries},
+    execute::{BuildSettings, LocalNix, Pool, Queries},
     fleet::{self, Fleet, Places},
     graph::{self, Keeper},
     model::{Demand, Emulation, NodeView},
@@ -99,7 +99,7 @@ impl Parts {
             fleet: fleet.clone(),
             local: facts.local(&config),
             emulation: emulation.clone(),
-            socket: socket.clone(),
+            store: Pool::new(socket.clone()),
             substitute: config.workstation.substitute_on_boards,
             roots: roots.clone(),
         };
@@ -264,7 +264,7 @@ fn builder(
     roots: &Roots,
 ) -> Arc<Here> {
     let executor = LocalNix {
-        socket: socket.to_owned(),
+        pool: Pool::new(socket.to_owned()),
         node: view.name.clone(),
         settings: BuildSettings {
             cores: config.board.cores_for(facts.cores, view.mem_mib),

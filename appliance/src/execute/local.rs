@@ -1,4 +1,4 @@
-//! Runs a job on the local nix-daemon, on a connection of its own.
+//! Runs a job on the local nix-daemon, on a connection that is its own meanwhile.
 //!
 //! The daemon holds that connection, so a client that goes away loses nothing; and when the
 //! connection goes, nix-daemon ends the build, so a job that is given up runs on nowhere.
@@ -16,15 +16,11 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use nix_compat::nix_daemon::{
-    BuildResult, BuildStatus, ClientOptions,
-    client::{ClientError, Discard},
-};
+use nix_compat::nix_daemon::{BuildResult, BuildStatus, ClientOptions, client::ClientError};
 
 use super::{
-    Execute, Measured, Order, Report, Stage, Verdict, mode,
-    nix::{self, ANSWER_TIMEOUT, NixClient},
-    outputs,
+    Execute, Measured, Order, Pool, PoolError, Report, Stage, Verdict, mode, nix::NixClient,
+    outputs, pool::Connection,
 };
 use crate::{
     model::{Cores, Payload},
@@ -73,8 +69,8 @@ impl BuildSettings {
 
 /// The local nix-daemon as an executor.
 pub struct LocalNix {
-    /// Its socket.
-    pub socket: PathBuf,
+    /// Connections to it.
+    pub pool: Pool,
     /// This node's name, for people.
     pub node: String,
     /// What it is told.
@@ -96,12 +92,15 @@ impl Execute for LocalNix {
         Box::pin(async move {
             let _running = Counted::new(&self.builds);
             self.begun.fetch_add(1, Ordering::Relaxed);
-            let mut nix = match self.open(order.cores).await {
-                Ok(nix) => nix,
+            let mut connection = match self.open(order.cores).await {
+                Ok(connection) => connection,
                 Err(why) => return Verdict::Lost(why),
             };
-            match self.build(&mut nix, &order, report).await {
-                Ok(result) => Verdict::Ended(Box::new(result)),
+            match self.build(&mut connection.nix, &order, report).await {
+                Ok(result) => {
+                    self.pool.give_back(connection);
+                    Verdict::Ended(Box::new(result))
+                }
                 Err(why) => Verdict::Died(why),
             }
         })
@@ -139,17 +138,12 @@ impl LocalNix {
     }
 
     /// A connection to build on, with these cores. That there is none is remembered as trouble.
-    async fn open(&self, cores: Cores) -> Result<NixClient, String> {
-        let opened = async {
-            let (mut nix, _) = nix::connect(&self.socket).await.map_err(|e| e.to_string())?;
-            let went_away = |error| format!("nix-daemon on {} went away: {error}", self.node);
-            let options = self.settings.options(cores);
-            nix::within(ANSWER_TIMEOUT, nix.set_options(&options, &mut Discard))
-                .await
-                .map_err(went_away)?;
-            Ok(nix)
-        }
-        .await;
+    async fn open(&self, cores: Cores) -> Result<Connection, String> {
+        let opened = self.pool.take(&self.settings.options(cores)).await;
+        let opened = opened.map_err(|error| match error {
+            PoolError::Connect(error) => error.to_string(),
+            PoolError::Lost(error) => format!("nix-daemon on {} went away: {error}", self.node),
+        });
         let trouble = opened.as_ref().err().cloned().unwrap_or_default();
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         opened

@@ -8,6 +8,7 @@ mod local;
 pub mod nix;
 mod outputs;
 mod peer;
+mod pool;
 mod queries;
 mod second;
 pub mod ship;
@@ -20,6 +21,7 @@ use nix_compat::nix_daemon::{BuildMode, BuildResult, Field, StderrMessage};
 pub use link::{CONTROL_COMMAND, Channel, Link, LinkError, Process, TRUST_COMMAND, WORKER_COMMAND};
 pub use local::{BuildSettings, LocalNix};
 pub use peer::Peer;
+pub use pool::{Pool, PoolError};
 pub use queries::{Queries, QueryError};
 pub use second::{SecondClient, SecondError, SecondNix, SecondStore};
 

@@ -1,25 +1,24 @@
 //! What a job has made: which paths, how they come home, and how they are held until whoever asked
 //! has fetched them.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use nix_compat::{
     nix_daemon::{
-        BuildResult,
+        BuildResult, ClientOptions,
         client::{ClientError, Discard},
     },
     store_path::StorePath,
 };
 
 use super::{
-    Copied, Order, Report, Stage,
+    Copied, Order, Pool, PoolError, Report, Stage,
     nix::{self, ANSWER_TIMEOUT, NixClient},
     ship::{self, ShipError},
 };
 use crate::{
     model::{JobId, Payload, realised_paths},
     queue::roots::Roots,
-    wire::local_nix::LocalNixError,
 };
 
 /// Why outputs did not come home.
@@ -27,7 +26,7 @@ use crate::{
 pub(super) enum HomeError {
     /// The local store cannot be reached.
     #[error(transparent)]
-    Connect(#[from] LocalNixError),
+    Connect(#[from] PoolError),
     /// They could not be copied.
     #[error(transparent)]
     Ship(#[from] ShipError),
@@ -111,17 +110,18 @@ pub(super) async fn hold(
 pub(super) async fn bring_home(
     board: &mut NixClient,
     node: &str,
-    (socket, roots): (&Path, &Roots),
+    (store, roots): (&Pool, &Roots),
     (order, result): (&Order, &BuildResult),
     report: &mut dyn Report,
 ) -> Result<(), HomeError> {
     let outputs = of(order, result);
-    let (mut local, _) = nix::connect(socket).await?;
-    protect(&mut local, &outputs).await.map_err(HomeError::Keep)?;
-    let cargo = ship::missing(board, &mut local, &outputs, false).await?;
+    let mut connection = store.take(&ClientOptions::default()).await?;
+    let local = &mut connection.nix;
+    protect(local, &outputs).await.map_err(HomeError::Keep)?;
+    let cargo = ship::missing(board, local, &outputs, false).await?;
     if !cargo.is_empty() {
         let stage = |copied: Copied| Stage::Fetching { node: node.to_owned(), copied };
-        ship::send(board, &mut local, &cargo, &stage, report).await?;
+        ship::send(board, local, &cargo, &stage, report).await?;
     }
     if has_floating_outputs(order) {
         for realisation in result.built_outputs.values() {
@@ -130,7 +130,9 @@ pub(super) async fn bring_home(
                 .map_err(HomeError::Keep)?;
         }
     }
-    hold(roots, order.key.id(), outputs).await.map_err(HomeError::Hold)
+    hold(roots, order.key.id(), outputs).await.map_err(HomeError::Hold)?;
+    store.give_back(connection);
+    Ok(())
 }
 
 /// Whether the paths of some outputs are known only by what was built (content-addressed ones).
@@ -205,6 +207,8 @@ mod tests {
     /// The local nix-daemon: it takes `hello`, which it lacks, and what it is.
     async fn local(near: &FakeNix) {
         let mut nix = near.accept().await;
+        assert!(matches!(nix.request().await, Request::SetOptions(_)));
+        nix.reply(&[]).await;
         assert_eq!(nix.request().await, Request::AddTempRoot(path("hello")));
         acknowledge(&mut nix).await;
         says_valid(&mut nix, &[]).await;
@@ -254,7 +258,8 @@ mod tests {
         let mut there = there.unwrap().0;
         let (order, result) = order();
         let mut told = Told(Vec::new());
-        let (home, made) = ((&*socket, &roots), (&order, &result));
+        let store = Pool::new(socket);
+        let (home, made) = ((&store, &roots), (&order, &result));
         let brought = bring_home(&mut there, "b", home, made, &mut told);
         let all = async { tokio::join!(brought, local(&near), board(&mut there_nix)) };
         soon(all).await.0.unwrap();

@@ -1,19 +1,19 @@
 //! Runs a job on a board: ships its inputs there, has it built, listens, and brings its outputs home
 //! if they are wanted here.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use nix_compat::{
     nix_daemon::{
-        BuildResult, BuildStatus, StderrMessage,
+        BuildResult, BuildStatus, ClientOptions, StderrMessage,
         client::{ClientError, Discard},
     },
     store_path::StorePath,
 };
 
 use super::{
-    Execute, Link, Order, Report, Stage, Verdict, activity,
+    Execute, Link, Order, Pool, PoolError, Report, Stage, Verdict, activity,
     link::Channel,
     nix::{self, ANSWER_TIMEOUT, NixClient},
     outputs,
@@ -22,7 +22,6 @@ use super::{
 use crate::{
     model::{Payload, Site, first_line},
     queue::roots::Roots,
-    wire::local_nix::LocalNixError,
 };
 
 /// How often inputs are sent again when the board lost them before it accepted the job.
@@ -34,8 +33,8 @@ pub struct Peer {
     pub link: Arc<Link>,
     /// Its name, for people.
     pub node: String,
-    /// The local nix-daemon, where the inputs are.
-    pub socket: PathBuf,
+    /// Connections to the local nix-daemon, where the inputs are.
+    pub store: Pool,
     /// Whether the board may fetch inputs from its own substituters first.
     pub substitute: bool,
     /// Where outputs are held that are wanted here, until they are fetched.
@@ -129,7 +128,7 @@ impl Peer {
         report: &mut dyn Report,
     ) -> Verdict {
         if order.key.site == Site::Here && result.is_success() {
-            let home = (&*self.socket, &self.roots);
+            let home = (&self.store, &self.roots);
             let brought =
                 outputs::bring_home(board, &self.node, home, (order, &result), report).await;
             if let Err(error) = brought {
@@ -161,7 +160,7 @@ impl Peer {
         if has_all(board, inputs).await.map_err(ShipError::To)? {
             return Ok(());
         }
-        let unreachable = |error: LocalNixError| {
+        let unreachable = |error: PoolError| {
             ShipError::From(ClientError::Nix(nix_compat::nix_daemon::NixError::new(
                 error.to_string(),
             )))
@@ -174,13 +173,14 @@ impl Peer {
                 self.link.shipping.lock().await
             }
         };
-        let (mut local, _) = nix::connect(&self.socket).await.map_err(unreachable)?;
-        let cargo = ship::missing(&mut local, board, inputs, self.substitute).await?;
-        if cargo.is_empty() {
-            return Ok(());
+        let mut local = self.store.take(&ClientOptions::default()).await.map_err(unreachable)?;
+        let cargo = ship::missing(&mut local.nix, board, inputs, self.substitute).await?;
+        if !cargo.is_empty() {
+            let stage = |copied| Stage::Shipping { node: self.node.clone(), copied };
+            ship::send(&mut local.nix, board, &cargo, &stage, report).await?;
         }
-        let stage = |copied| Stage::Shipping { node: self.node.clone(), copied };
-        ship::send(&mut local, board, &cargo, &stage, report).await
+        self.store.give_back(local);
+        Ok(())
     }
 
     /// What the board says of the job, as our own clients should see it.

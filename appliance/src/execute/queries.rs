@@ -1,28 +1,16 @@
 //! Questions to the local nix-daemon, on connections that are kept for a while.
-//!
-//! nix-daemon forks for each connection, which takes longer than most answers. A connection that
-//! has only asked holds no temporary roots, so it can be used again by whoever asks next.
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use nix_compat::{
     nix_daemon::client::{ClientError, Discard},
     store_path::StorePath,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
-use super::nix::{self, NixClient};
+use super::{nix::NixClient, pool::Pool};
 use crate::wire::local_nix::LocalNixError;
 
-/// How long an idle connection is kept: it is a process of nix-daemon's.
-const IDLE: Duration = Duration::from_secs(20);
-/// Connections kept at most.
-const MAX_IDLE: usize = 2;
 /// Longest wait for an answer, which is a database look-up for each path.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -42,21 +30,13 @@ pub enum QueryError {
 
 /// Asks the local nix-daemon. Clones share its connections.
 #[derive(Clone)]
-pub struct Queries {
-    socket: PathBuf,
-    idle: Arc<Mutex<Vec<Idle>>>,
-}
-
-struct Idle {
-    connection: NixClient,
-    until: Instant,
-}
+pub struct Queries(Pool);
 
 impl Queries {
     /// Asks the nix-daemon at `socket`. Nothing is connected yet.
     #[must_use]
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, idle: Arc::default() }
+        Self(Pool::new(socket))
     }
 
     /// Those of `paths` that are valid.
@@ -70,37 +50,17 @@ impl Queries {
         if paths.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let used = self.idle().pop();
-        if let Some(Idle { mut connection, .. }) = used {
+        if let Some(mut connection) = self.0.used() {
             // nix-daemon may have been restarted since: then a new connection is asked.
-            if let Ok(valid) = ask(&mut connection, paths).await {
-                self.keep(connection);
+            if let Ok(valid) = ask(&mut connection.nix, paths).await {
+                self.0.give_back(connection);
                 return Ok(valid);
             }
         }
-        let (mut connection, _) = nix::connect(&self.socket).await?;
-        let valid = ask(&mut connection, paths).await?;
-        self.keep(connection);
+        let mut connection = self.0.open().await?;
+        let valid = ask(&mut connection.nix, paths).await?;
+        self.0.give_back(connection);
         Ok(valid)
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&self, connection: NixClient) {
-        let until = Instant::now() + IDLE;
-        let mut idle = self.idle();
-        if idle.len() >= MAX_IDLE {
-            return;
-        }
-        idle.push(Idle { connection, until });
-        drop(idle);
-        let this = self.clone();
-        tokio::spawn(async move {
-            sleep_until(until).await;
-            this.idle().retain(|idle| idle.until > until);
-        });
     }
 }
 

@@ -246,7 +246,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        execute::{Execute, Link, Order, Peer, Report, Stage, Verdict},
+        execute::{Execute, Link, Order, Peer, Pool, Report, Stage, Verdict},
         model::{Client, JobKey, Mode, Payload, Site},
         queue::roots::Roots,
         wire::testing::{FakeNix, NixConnection, drv, path, result, soon},
@@ -285,7 +285,7 @@ mod tests {
         let peer = Peer {
             node: link.board().to_owned(),
             link: Arc::new(link),
-            socket: folder.path().join("no-daemon"),
+            store: Pool::new(folder.path().join("no-daemon")),
             substitute: false,
             roots: Roots::open(&folder.path().join("roots"), "/nix/store".as_ref()).unwrap(),
         };

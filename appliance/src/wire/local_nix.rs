@@ -23,7 +23,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{session::SessionError, unfetched::Unfetched};
@@ -116,7 +116,8 @@ impl LocalNix {
     pub(super) async fn open(&self, at_most: ProtocolVersion) -> Result<Daemon, LocalNixError> {
         let (client, hello) = self.connect(at_most).await?;
         let (reader, requests) = client.into_parts();
-        Ok(Daemon { hello, requests, replies: Replies { reader, has_begun: false } })
+        let replies = Replies { reader, has_begun: false };
+        Ok(Daemon { hello, requests, replies, opened: Instant::now() })
     }
 
     /// As [`LocalNix::open`], for requests of our own.
@@ -187,6 +188,8 @@ pub(super) struct Daemon {
     pub(super) requests: OwnedWriteHalf,
     /// From it.
     pub(super) replies: Replies,
+    /// Since when it is open.
+    pub(super) opened: Instant,
 }
 
 /// What nix-daemon sends.

@@ -48,7 +48,7 @@ impl Scene {
     fn new() -> Self {
         let (nix, folder) = (FakeNix::new(), tempfile::tempdir().unwrap());
         let executor = LocalNix {
-            socket: nix.local().socket,
+            pool: Pool::new(nix.local().socket),
             node: "nahe".to_owned(),
             settings: BuildSettings {
                 cores: 3,

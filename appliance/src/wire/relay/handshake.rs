@@ -47,7 +47,18 @@ impl<'a, B> Relay<'a, B> {
                 .await
                 .unwrap_or_else(|_| Err(SessionError::timed_out("the handshake")))
                 .map_err(SessionError::Client)?;
-        Ok(Self { input, output, version, client, builds, nix, daemon, lifetime, job_ended: false })
+        Ok(Self {
+            input,
+            output,
+            version,
+            client,
+            builds,
+            nix,
+            daemon,
+            idle_until: None,
+            lifetime,
+            job_ended: false,
+        })
     }
 }
 

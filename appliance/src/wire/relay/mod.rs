@@ -10,7 +10,7 @@ mod divert;
 mod handshake;
 mod pump;
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use nix_compat::{
     nar::copy_nar,
@@ -18,7 +18,10 @@ use nix_compat::{
     store_path::StorePath,
     wire::WireError,
 };
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    time::{Instant, sleep_until},
+};
 
 use self::pump::{copy_upload, pump};
 use super::{
@@ -37,10 +40,18 @@ pub const CLIENT_SETTING: &str = "roost-client";
 pub(super) enum Lifetime {
     /// As long as the client's session.
     Session,
-    /// Until a job has failed, an output is fetched, or the client turns to the next job: for a peer
-    /// whose session goes on for ever.
+    /// Until a job has failed, an output is fetched, or the client turns to the next job, and then for
+    /// [`IDLE`], or into the next jobs as long as it is younger than [`USED_AGAIN`]: for a peer whose
+    /// session goes on for ever.
     Job,
 }
+
+/// How long a peer's connection to nix-daemon may be used for further jobs: opening one costs nix-daemon
+/// more than a small build does.
+const USED_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long one that nobody uses is kept.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// The session of one client, after the handshake.
 pub(super) struct Relay<'a, B> {
@@ -52,6 +63,8 @@ pub(super) struct Relay<'a, B> {
     nix: &'a LocalNix,
     /// The open connection, which is made again when it is needed.
     daemon: Option<Daemon>,
+    /// Until when it is kept, if nothing is to come on it.
+    idle_until: Option<Instant>,
     lifetime: Lifetime,
     /// Whether a job has ended, and the client has not turned to the next one.
     job_ended: bool,
@@ -78,12 +91,23 @@ impl<B: Builds> Relay<'_, B> {
 
     /// Reads the next request while the reply to the last one flows.
     async fn next_request(&mut self) -> Result<Request, SessionError> {
-        let replies = self.daemon.as_mut().map(|daemon| &mut daemon.replies);
-        tokio::select! {
-            request = Request::read(&mut self.input, self.version) => {
-                request.map_err(SessionError::Client)
+        let Self { input, output, daemon, version, idle_until, .. } = self;
+        let mut request = pin!(Request::read(input, *version));
+        if let Some(until) = idle_until.take() {
+            tokio::select! {
+                request = &mut request => return request.map_err(SessionError::Client),
+                error = pump(daemon.as_mut().map(|daemon| &mut daemon.replies), output) => {
+                    if error.is_hang_up() {
+                        return Err(error);
+                    }
+                }
+                () = sleep_until(until) => {}
             }
-            error = pump(replies, &mut self.output) => Err(error),
+            *daemon = None;
+        }
+        tokio::select! {
+            request = request => request.map_err(SessionError::Client),
+            error = pump(daemon.as_mut().map(|daemon| &mut daemon.replies), output) => Err(error),
         }
     }
 
@@ -202,15 +226,19 @@ impl<B: Builds> Relay<'_, B> {
         }
     }
 
-    /// Closes a peer's connection to nix-daemon: what it holds is held otherwise, or not needed.
+    /// What a peer's connection to nix-daemon holds is held otherwise from now on, or not needed: it is
+    /// closed, now or soon.
     fn end_job(&mut self) {
         if self.lifetime == Lifetime::Job {
-            self.daemon = None;
+            let is_young = |daemon: &mut Daemon| daemon.opened.elapsed() < USED_AGAIN;
+            self.daemon = self.daemon.take_if(is_young);
+            self.idle_until = Some(Instant::now() + IDLE);
         }
     }
 
     /// Sends a request to nix-daemon, and connects to it first if needed.
     async fn send(&mut self, request: &Request) -> Result<&mut Daemon, SessionError> {
+        self.idle_until = None;
         let daemon = match self.daemon.take() {
             Some(daemon) => daemon,
             None => self.nix.open_as(self.version).await?,

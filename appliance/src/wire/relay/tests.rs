@@ -414,7 +414,7 @@ async fn a_clients_settings_are_answered_and_not_passed_on() {
 }
 
 #[tokio::test]
-async fn a_peer_has_a_connection_to_nix_daemon_for_each_job() {
+async fn a_peers_connection_to_nix_daemon_serves_its_next_jobs_until_it_is_idle_or_old() {
     let Stage { mut client, mut daemon, mut calls, nix, .. } =
         Stage::with(FakeNix::new(), Lifetime::Job).await;
     let mut options = ClientOptions::default();
@@ -428,7 +428,8 @@ async fn a_peer_has_a_connection_to_nix_daemon_for_each_job() {
         finish(&events, result(BuildStatus::PermanentFailure)).await;
     });
     assert!(!failed.unwrap().is_success());
-    assert!(daemon.is_closed().await, "nothing is to be fetched of a failed job");
+    pass(IDLE).await;
+    assert!(daemon.is_closed().await, "it is idle");
 
     let (built, ()) = tokio::join!(build(&mut client, "y"), async {
         let (_, events) = calls.submission().await;
@@ -445,6 +446,20 @@ async fn a_peer_has_a_connection_to_nix_daemon_for_each_job() {
     let request = Request::QueryValidPaths { paths: [path("z")].into(), substitute: false };
     let bytes = request.encode(client.version());
     client.writer_mut().write_all(&bytes).await.unwrap();
-    assert_eq!(nix.accept().await.request().await, request);
-    assert!(second.is_closed().await);
+    assert_eq!(second.request().await, request, "the same connection");
+
+    pass(USED_AGAIN).await;
+    let (failed, ()) = tokio::join!(build(&mut client, "z"), async {
+        let (_, events) = calls.submission().await;
+        finish(&events, result(BuildStatus::PermanentFailure)).await;
+    });
+    assert!(!failed.unwrap().is_success());
+    assert!(second.is_closed().await, "it is old");
+}
+
+/// Lets time pass for this test.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
