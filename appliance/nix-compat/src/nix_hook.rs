@@ -9,7 +9,8 @@
 //! and if that should be the length of `try`, what follows is the length of a store path.
 //!
 //! [`Listener`] cuts this into messages, as they come, and keeps every byte: whoever stands between Nix
-//! and a hook can pass all of them on as they were.
+//! and a hook can pass all of them on as they were. [`Answers`] does so with what a hook says: its answers,
+//! each a line that begins with `# `, and Nix's log messages.
 
 use std::collections::BTreeSet;
 
@@ -19,11 +20,30 @@ use crate::wire::{MAX_WORD, padding};
 /// again as soon as any build that it waits for has ended.
 pub const DECLINE: &[u8] = b"# decline\n";
 
+/// The answer to a try that has Nix leave the derivation to the hook, and `builder` be named as the machine
+/// that builds it. Nix then tells the inputs and the wanted outputs, and asks no more.
+#[must_use]
+pub fn accept(builder: &str) -> Vec<u8> {
+    format!("{ANSWER}{ACCEPT}\n{builder}\n").into_bytes()
+}
+
+/// What an answer begins with, and no message of the log.
+const ANSWER: &str = "# ";
+
+/// The answer of a hook that builds it. The next line names the machine.
+const ACCEPT: &str = "accept";
+
+/// The answer, without its `# `, of a hook that would take it, and has no place for it now.
+pub const POSTPONE: &str = "postpone";
+
 /// The word that a try begins with.
 const TRY: &str = "try";
 
 /// Longest try: Nix's own are below 1 KiB. What is longer is not understood.
 const MAX_TRY: usize = 64 << 10;
+
+/// Longest line of a hook: messages of the log are shorter. A longer one is no answer.
+const MAX_LINE: usize = 1 << 20;
 
 /// Longest setting: a name and a value of [`MAX_WORD`] each, and their lengths.
 const MAX_SETTING: usize = (128 << 10) + 24;
@@ -177,6 +197,69 @@ impl Listener {
         let len = reader.at;
         let bytes = self.held.drain(..len).collect();
         Ok(Heard::Try(Try { willing, system, drv_path, features, bytes }))
+    }
+}
+
+/// What a hook has said, up to its answer to one try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Something for Nix's log, as it came.
+    Other(Vec<u8>),
+    /// That it builds it. All that it says from now on is for Nix's log.
+    Accepts,
+    /// Another answer, without its `# `: it does not, now or at all.
+    Refuses(String),
+    /// Nothing, until more has come.
+    Nothing,
+}
+
+/// Listens to what a hook says.
+#[derive(Debug, Default)]
+pub struct Answers {
+    held: Vec<u8>,
+    /// The name of the machine is still to come.
+    accepting: bool,
+    accepted: bool,
+}
+
+impl Answers {
+    /// Takes what has come. It is held until [`Answers::hear`] gives it back.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+    }
+
+    /// The next line, if it is complete. To be called until it is [`Said::Nothing`]; what is held then is
+    /// less than one line, of bounded length.
+    pub fn hear(&mut self) -> Said {
+        if self.accepted {
+            return self.other(self.held.len());
+        }
+        let Some(end) = self.held.iter().position(|byte| *byte == b'\n') else {
+            let len = if self.held.len() > MAX_LINE { self.held.len() } else { 0 };
+            return self.other(len);
+        };
+        if self.accepting {
+            self.held.drain(..=end);
+            self.accepted = true;
+            return Said::Accepts;
+        }
+        match self.held[..end].strip_prefix(ANSWER.as_bytes()) {
+            Some(answer) if answer == ACCEPT.as_bytes() => {
+                self.accepting = true;
+                self.held.drain(..=end);
+                self.hear()
+            }
+            Some(answer) => {
+                let answer = String::from_utf8_lossy(answer).into_owned();
+                self.held.drain(..=end);
+                Said::Refuses(answer)
+            }
+            None => self.other(end + 1),
+        }
+    }
+
+    fn other(&mut self, len: usize) -> Said {
+        if len == 0 { Said::Nothing } else { Said::Other(self.held.drain(..len).collect()) }
     }
 }
 

@@ -69,7 +69,9 @@ pub(super) fn of(pid: i32) -> Client {
 #[must_use]
 pub(super) fn asker(hook: i32, willing: bool, slots: u32) -> Asker {
     let pid = Process::read(hook).map_or(0, |hook| hook.parent);
-    Asker { pid, willing, slots, running: builds_of(Path::new("/proc"), pid) }
+    // What has no slots has no builds, but perhaps hundreds of hooks.
+    let running = if slots == 0 { 0 } else { builds_of(Path::new("/proc"), pid) };
+    Asker { pid, willing, slots, running }
 }
 
 /// The builds that are children of this process of Nix. They are started by the thread that it began with

@@ -14,6 +14,7 @@ mod own;
 mod parts;
 mod paths;
 mod sshd;
+mod taken;
 mod updates;
 mod visits;
 

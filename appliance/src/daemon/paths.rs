@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nix_compat::store_path::StorePath;
 
+use super::taken::Tickets;
 use crate::{
     dispatch::{Dispatcher, Paths},
     graph::{Keeper, Weigh, Worker},
@@ -22,11 +23,12 @@ impl Paths for Keeper {
 }
 
 /// The dispatcher, for a build hook of the local Nix: what is asked of it is told to the keeper of the
-/// graph.
+/// graph, and what was taken before the stock hook came is given to that.
 #[derive(Clone)]
 pub(super) struct Told {
     dispatcher: Dispatcher,
     graph: Option<(Keeper, Worker)>,
+    tickets: Tickets,
 }
 
 impl Told {
@@ -35,18 +37,22 @@ impl Told {
         dispatcher: Dispatcher,
         graph: Option<Keeper>,
         worker: Option<Worker>,
+        tickets: Tickets,
     ) -> Self {
         let graph = graph.zip(worker);
         // The graph is read while the hook says what it wants.
         if let Some((graph, worker)) = &graph {
             graph.came(*worker);
         }
-        Self { dispatcher, graph }
+        Self { dispatcher, graph, tickets }
     }
 }
 
 impl Builds for Told {
     async fn submit(&self, submission: Submission) -> Result<Ticket, Refusal> {
+        if let Some(ticket) = self.tickets.take(&submission.key.id()) {
+            return Ok(ticket);
+        }
         let Some((graph, worker)) = &self.graph else {
             return self.dispatcher.submit(submission).await;
         };

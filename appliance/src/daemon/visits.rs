@@ -10,7 +10,13 @@ use tokio::{
 use tracing::info;
 
 use super::{
-    belonging::Belonging, client, control::Control, emulation::Second, parts::Parts, paths::Told,
+    belonging::Belonging,
+    client,
+    control::Control,
+    emulation::Second,
+    parts::Parts,
+    paths::Told,
+    taken::{Promise, Tickets},
 };
 use crate::{
     dispatch::Dispatcher,
@@ -18,7 +24,7 @@ use crate::{
     execute::{Link, Queries},
     fleet::{Deliveries, Fleet, Missing, Whereabouts, connect::Session, machines},
     graph::Keeper,
-    model::{Demand, Inquiry, JobId, NodeView, Origin, Want, Wish},
+    model::{Advice, Demand, HookReply, Inquiry, JobId, NodeView, Origin, Want, Wish},
     trust::parse_fingerprint,
     wire::{
         command::Command,
@@ -44,6 +50,7 @@ pub(super) struct Visits {
     view: watch::Receiver<NodeView>,
     control: Control,
     belonging: Belonging,
+    tickets: Tickets,
 }
 
 impl Visits {
@@ -74,6 +81,7 @@ impl Visits {
             view: control.watch(),
             control: control.clone(),
             belonging: parts.belonging.clone(),
+            tickets: Tickets::default(),
         }
     }
 
@@ -121,7 +129,7 @@ impl Visits {
                     features: features.clone(),
                     client: client::of(visit.caller.pid),
                 };
-                self.advise(&inquiry, visit).await;
+                self.advise(inquiry, visit).await;
             }
             Request::Serve { command: Command::PeerControl, .. } => self.control(visit).await,
             Request::Serve { command: Command::PeerTrust, .. } => self.trust(visit).await,
@@ -154,7 +162,7 @@ impl Visits {
             demands.of(drv_path, system, features, ancestry).and(&only)
         };
         let session = Session {
-            builds: Told::new(self.dispatcher, self.graph, asker.worker),
+            builds: Told::new(self.dispatcher, self.graph, asker.worker, self.tickets),
             whereabouts: self.whereabouts,
             patience: self.patience,
             deliveries: self.deliveries,
@@ -179,12 +187,37 @@ impl Visits {
         }
     }
 
-    /// The local Nix, which asks whether it should build something by itself.
-    async fn advise(self, inquiry: &Inquiry, visit: Visit) {
-        let Visit { mut output, notes, .. } = visit;
-        let advice = self.dispatcher.advise(inquiry);
+    /// The build hook of the local Nix, which asks where something should be built.
+    async fn advise(self, inquiry: Inquiry, visit: Visit) {
+        let Visit { caller, input, mut output, mut lifeline, notes, .. } = visit;
+        // The other end is told something by the end of this one, of which it is a copy.
+        drop(input);
+        let promise = match self.dispatcher.advise(&inquiry) {
+            Advice::Local => Err(HookReply::Local),
+            Advice::Elsewhere => {
+                let fleet = self.fleet.as_ref();
+                let promise = self.tickets.promise(inquiry, &self.dispatcher, fleet);
+                promise.ok_or(HookReply::Elsewhere)
+            }
+        };
+        let reply = promise.as_ref().map_or_else(Clone::clone, Promise::reply);
         // Who does not wait for it does as without us.
-        drop(output.write_all(advice.word().as_bytes()).await);
+        if output.write_all(format!("{reply}\n").as_bytes()).await.is_ok() {
+            if let Ok(promise) = promise {
+                let worker = client::behind(caller.pid).worker;
+                let builds = Told::new(
+                    self.dispatcher.clone(),
+                    self.graph.clone(),
+                    worker,
+                    self.tickets.clone(),
+                );
+                let store = (&self.queries, &*self.nix.store_dir);
+                tokio::select! {
+                    () = promise.keep(&builds, &self.dispatcher, store, output) => {}
+                    () = lifeline.gone() => return,
+                }
+            }
+        }
         notes.end(0).await;
     }
 

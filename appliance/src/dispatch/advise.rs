@@ -75,6 +75,9 @@ impl Dispatcher {
     /// [`Advice::Elsewhere`].
     #[must_use]
     pub fn advise(&self, inquiry: &Inquiry) -> Advice {
+        if inquiry.asker.slots == 0 {
+            return Advice::Elsewhere;
+        }
         let Some(mut local) = self.0.nodes.local() else { return Advice::Elsewhere };
         let Ok(drv_path) = StorePath::parse(&inquiry.drv_path) else { return Advice::Elsewhere };
         let mut nodes = self.0.nodes.facts();
@@ -107,7 +110,7 @@ impl Dispatcher {
         tracing::debug!(
             drv = inquiry.drv_path,
             client = inquiry.client.label,
-            advice = advice.word(),
+            ?advice,
             "{}",
             judgement.reason
         );

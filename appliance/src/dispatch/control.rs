@@ -142,6 +142,18 @@ impl Dispatcher {
         self.state().jobs.get(id).is_none_or(Live::is_done)
     }
 
+    /// Returns when a job waits no longer to be given to a node: it has been, or it has ended.
+    pub async fn placed(&self, id: &JobId) {
+        let waits = |live: &Live| live.job.state == JobState::Queued;
+        let subscribed = self.state().jobs.get(id).map(|live| live.progress.subscribe());
+        let Some(mut progress) = subscribed else { return };
+        while self.state().jobs.get(id).is_some_and(waits) {
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Tells those who watch of a change.
     pub fn announce(&self, change: Change) {
         // Nobody need be watching.

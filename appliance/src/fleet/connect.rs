@@ -38,9 +38,7 @@ use crate::{
         Queries,
         nix::{self, NixClient},
     },
-    model::{
-        Builds, Client, Demand, JobEvent, JobKey, Mode, Payload, Site, Submission, realised_paths,
-    },
+    model::{Builds, Client, Demand, JobEvent, Mode, Payload, Submission, realised_paths},
 };
 
 /// A hook that has been started speaks at once.
@@ -207,18 +205,10 @@ impl<B: Builds, R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send> Sessi
                     BuildMode::Repair => Mode::Repair,
                     BuildMode::Check => Mode::Check,
                 };
-                let outputs = [JobKey::ALL_OUTPUTS.to_owned()].into();
-                let (system, features) = (drv.platform.clone(), drv.required_system_features());
-                let demand = (self.demand)(&drv_path, &system, &features);
-                let submission = Submission {
-                    key: JobKey { drv_path, outputs, mode, site: Site::Elsewhere },
-                    system,
-                    features,
-                    demand,
-                    payload: Payload::Derivation(drv),
-                    client: self.client.clone(),
-                    forwarded: false,
-                };
+                let features = drv.required_system_features();
+                let demand = (self.demand)(&drv_path, &drv.platform, &features);
+                let client = self.client.clone();
+                let submission = Submission::elsewhere(drv_path, drv, mode, client, demand);
                 return self.build(submission, memory.version).await;
             }
             Request::QueryPathInfo(path) => return self.path_info(&path).await,

@@ -43,18 +43,27 @@ pub struct Line {
 }
 
 impl Line {
+    /// The address of the builder in it: the URI of a store.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("ssh-ng://localhost?remote-program={}/{}", names::CONNECT_DIR, self.selector)
+    }
+
+    /// Whether Nix offers this line what is for `system` and requires `features`.
+    #[must_use]
+    pub fn is_for(&self, system: &str, features: &BTreeSet<String>) -> bool {
+        self.system == system && features.is_subset(&self.features)
+    }
+
     /// As in Nix's `machines` file.
     #[must_use]
     pub fn render(&self) -> String {
-        let Self { selector, system, features, max_jobs } = self;
+        let Self { system, features, max_jobs, .. } = self;
         let features = match features.len() {
             0 => "-".to_owned(),
             _ => features.iter().map(String::as_str).collect::<Vec<_>>().join(","),
         };
-        let program = format!("{}/{selector}", names::CONNECT_DIR);
-        format!(
-            "ssh-ng://localhost?remote-program={program} {system} - {max_jobs} 1 {features} - -"
-        )
+        format!("{} {system} - {max_jobs} 1 {features} - -", self.address())
     }
 }
 

@@ -17,7 +17,7 @@ mod sight;
 mod visit;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -33,6 +33,7 @@ use tracing::{info, warn};
 pub use board::Board;
 pub use deliveries::Deliveries;
 pub use fetch::{Missing, Whereabouts};
+use machines::Line;
 pub use publish::{Places, publish};
 pub use register::RegisterError;
 
@@ -73,6 +74,8 @@ struct Inner {
     context: Arc<Context>,
     register: Register,
     state: Mutex<State>,
+    /// What is in the machines file.
+    lines: Mutex<Vec<Line>>,
 }
 
 struct State {
@@ -108,7 +111,12 @@ impl Fleet {
             claims: Claims::default(),
             newcomers: Complaints::new(NEWCOMERS_A_MINUTE),
         };
-        let fleet = Self(Arc::new(Inner { context, register, state: Mutex::new(state) }));
+        let fleet = Self(Arc::new(Inner {
+            context,
+            register,
+            state: Mutex::new(state),
+            lines: Mutex::default(),
+        }));
         for known in known {
             let name = known.view.name.clone();
             match fleet.still_member(&known) {
@@ -316,6 +324,20 @@ impl Fleet {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<()> {
         self.0.context.changed.subscribe()
+    }
+
+    /// What the machines file calls the builder that Nix would be given for `system` and `features`.
+    #[must_use]
+    pub fn builder(&self, system: &str, features: &BTreeSet<String>) -> Option<String> {
+        let lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().find(|line| line.is_for(system, features)).map(Line::address)
+    }
+
+    /// The machines file has these lines now.
+    fn published(&self, lines: &[Line]) {
+        let mut held = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        held.clear();
+        held.extend_from_slice(lines);
     }
 
     /// Writes the list of boards to disk if it is not what is there.

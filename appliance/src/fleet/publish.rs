@@ -54,6 +54,7 @@ pub async fn publish(fleet: &Fleet, places: &Places) {
                 Ok(()) => {
                     let lines = all.lines.len();
                     info!(lines, file = %places.machines.display(), "machines written");
+                    fleet.published(&all.lines);
                     written = Some(all);
                 }
                 Err(error) => warn!("cannot write {}: {error}", places.machines.display()),

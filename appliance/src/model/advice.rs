@@ -1,6 +1,6 @@
 //! Whether the local Nix should build something by itself.
 
-use std::{collections::BTreeSet, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use super::{Client, Demand};
 
@@ -29,7 +29,7 @@ pub struct Asker {
     pub pid: i32,
     /// Whether it has a slot free, by its own count.
     pub willing: bool,
-    /// Builds that it runs at once by itself (`max-jobs`).
+    /// Builds that it runs at once by itself (`max-jobs`); 0 if it cannot build what it asks for.
     pub slots: u32,
     /// Builds that run as its children.
     pub running: u32,
@@ -44,21 +44,45 @@ pub enum Advice {
     Elsewhere,
 }
 
-impl Advice {
-    /// As it goes over the door's socket.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
+/// What the build hook of the local Nix is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookReply {
+    /// Nix should build it by itself.
+    Local,
+    /// The stock hook should be asked.
+    Elsewhere,
+    /// There is a job for it. The stock hook will take it, and need not be asked before the job has been
+    /// given to a node.
+    Taken {
+        /// What Nix is to call the machine: the address in the line of the machines file.
+        builder: String,
+    },
+}
+
+/// How the reply begins that names a builder.
+const TAKEN: &str = "taken ";
+
+/// As it goes over the door's socket.
+impl fmt::Display for HookReply {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local => "local",
-            Self::Elsewhere => "elsewhere",
+            Self::Local => out.write_str("local"),
+            Self::Elsewhere => out.write_str("elsewhere"),
+            Self::Taken { builder } => write!(out, "{TAKEN}{builder}"),
         }
     }
 }
 
-impl FromStr for Advice {
+impl FromStr for HookReply {
     type Err = ();
 
-    fn from_str(word: &str) -> Result<Self, ()> {
-        [Self::Local, Self::Elsewhere].into_iter().find(|it| it.word() == word).ok_or(())
+    fn from_str(words: &str) -> Result<Self, ()> {
+        match words.strip_prefix(TAKEN) {
+            Some(builder) => Ok(Self::Taken { builder: builder.to_owned() }),
+            None => [Self::Local, Self::Elsewhere]
+                .into_iter()
+                .find(|it| it.to_string() == words)
+                .ok_or(()),
+        }
     }
 }

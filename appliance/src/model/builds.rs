@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use nix_compat::nix_daemon::{BuildResult, StderrMessage};
+use nix_compat::{
+    derivation::BasicDerivation,
+    nix_daemon::{BuildResult, StderrMessage},
+    store_path::StorePath,
+};
 use tokio::sync::mpsc;
 
-use super::{Client, Demand, JobId, JobKey, Payload};
+use super::{Client, Demand, JobId, JobKey, Mode, Payload, Site};
 
 /// A request to build something.
 #[derive(Clone, Debug)]
@@ -24,6 +28,29 @@ pub struct Submission {
     pub forwarded: bool,
     /// Where it is to be built, beside what the configuration says.
     pub demand: Demand,
+}
+
+impl Submission {
+    /// What this node's own Nix wants built in another store, with all outputs.
+    #[must_use]
+    pub fn elsewhere(
+        drv_path: StorePath,
+        derivation: Box<BasicDerivation>,
+        mode: Mode,
+        client: Client,
+        demand: Demand,
+    ) -> Self {
+        let outputs = [JobKey::ALL_OUTPUTS.to_owned()].into();
+        Self {
+            key: JobKey { drv_path, outputs, mode, site: Site::Elsewhere },
+            system: derivation.platform.clone(),
+            features: derivation.required_system_features(),
+            payload: Payload::Derivation(derivation),
+            client,
+            forwarded: false,
+            demand,
+        }
+    }
 }
 
 /// What an attached client hears of its job, in order; [`JobEvent::Finished`] is the last.

@@ -13,7 +13,7 @@ mod update;
 mod view;
 mod words;
 
-pub use advice::{Advice, Asker, Inquiry};
+pub use advice::{Advice, Asker, HookReply, Inquiry};
 pub use ahead::Ahead;
 pub use builds::{Builds, JobEvent, Refusal, Submission, Ticket};
 pub use course::Course;

@@ -56,12 +56,13 @@ pub enum Request {
         /// Which line.
         selector: String,
     },
-    /// Started by the local Nix, as its build hook: whether it should build this by itself. The answer
-    /// is one word on the standard output ([`crate::model::Advice::word`]).
+    /// Started by the local Nix, as its build hook: where this should be built. The answer is one line on
+    /// the standard output ([`crate::model::HookReply`]). After [`crate::model::HookReply::Taken`] that
+    /// stream ends when the job has been given to a node, and the session when the hook does.
     Advise {
         /// Whether it has a slot free.
         willing: bool,
-        /// Builds that it runs at once by itself.
+        /// Builds that it runs at once by itself; 0 if it cannot build this.
         slots: u32,
         /// The derivation, as an absolute path.
         drv_path: String,

@@ -25,4 +25,4 @@ mod thrift;
 pub mod unfetched;
 
 pub use relay::CLIENT_SETTING;
-pub use targets::read_drv;
+pub use targets::{read_basic, read_drv};

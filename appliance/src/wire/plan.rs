@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use super::{
     jobs::Step,
     local_nix::{LocalNix, LocalNixError},
-    targets::{ALL, Order, Targets, read_drv, split},
+    targets::{ALL, Order, Targets, inputs, read_drv, split},
 };
 use crate::model::{Client, Mode};
 
@@ -260,28 +260,14 @@ fn read_all(
         let needs = drv.input_drvs.clone();
         let foreign = match nix.is_native(&drv.platform) {
             true => None,
-            false => inputs(&nix.store_dir, &drv)?.map(|inputs| Box::new(drv.into_basic(inputs))),
+            false => {
+                let inputs = inputs(&drv, |needed| read(&nix.store_dir, needed))?;
+                inputs.map(|inputs| Box::new(drv.into_basic(inputs)))
+            }
         };
         graph.insert(drv_path, Node { needs, foreign });
     }
     Ok(graph)
-}
-
-/// The paths of the outputs that a derivation needs of others. None if one of them is not known
-/// before it is built: only nix-daemon can then tell what is to be built.
-fn inputs(store_dir: &Path, drv: &Derivation) -> Result<Option<Vec<StorePath>>, Unknown> {
-    let mut inputs = Vec::new();
-    for (drv_path, names) in &drv.input_drvs {
-        let needed = read(store_dir, drv_path)?;
-        for name in names {
-            let output = needed.outputs.get(name);
-            match output.and_then(|output| output.path.clone()) {
-                Some(path) => inputs.push(path),
-                None => return Ok(None),
-            }
-        }
-    }
-    Ok(Some(inputs))
 }
 
 fn read(store_dir: &Path, drv_path: &StorePath) -> Result<Derivation, Unknown> {

@@ -171,6 +171,37 @@ pub fn read_drv(file: &Path) -> io::Result<Derivation> {
     Derivation::parse(&text).map_err(io::Error::other)
 }
 
+/// Reads a derivation of the store whose directory this is, with the paths of all that it needs. None if
+/// one of these is not known before it is built: only Nix can then tell what is to be built.
+///
+/// # Errors
+/// As [`read_drv`], of the derivation and of those that it needs.
+pub fn read_basic(store_dir: &Path, drv_path: &StorePath) -> io::Result<Option<BasicDerivation>> {
+    let drv = read_drv(&store_dir.join(drv_path.base_name()))?;
+    let inputs = inputs(&drv, |needed| read_drv(&store_dir.join(needed.base_name())))?;
+    Ok(inputs.map(|inputs| drv.into_basic(inputs)))
+}
+
+/// The paths of the outputs that a derivation needs of others, which `read` knows. None if one of them
+/// is not known before it is built.
+pub(super) fn inputs<E>(
+    drv: &Derivation,
+    read: impl Fn(&StorePath) -> Result<Derivation, E>,
+) -> Result<Option<Vec<StorePath>>, E> {
+    let mut inputs = Vec::new();
+    for (drv_path, names) in &drv.input_drvs {
+        let needed = read(drv_path)?;
+        for name in names {
+            let output = needed.outputs.get(name);
+            match output.and_then(|output| output.path.clone()) {
+                Some(path) => inputs.push(path),
+                None => return Ok(None),
+            }
+        }
+    }
+    Ok(Some(inputs))
+}
+
 #[cfg(test)]
 mod tests {
     use nix_compat::nix_daemon::{BuildStatus, Realisation};

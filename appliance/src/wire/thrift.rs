@@ -34,6 +34,11 @@ pub(super) fn wait_either(stream: &impl AsFd, other: Option<&impl AsFd>) -> bool
     !fds[1].revents().is_empty()
 }
 
+/// Waits, in the same way, for any of several.
+pub(super) fn wait_any(fds: &mut [PollFd<'_>]) {
+    wait(fds, &SHORT_WAIT);
+}
+
 fn wait(fds: &mut [PollFd<'_>], short: &Timespec) {
     if poll(fds, Some(short)) != Ok(0) {
         return;

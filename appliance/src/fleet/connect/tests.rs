@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     execute::Link,
     fleet::Missing,
-    model::{JobId, Origin, Refusal, Want, Wish},
+    model::{JobId, JobKey, Origin, Refusal, Want, Wish},
     wire::testing::{Asked, Calls, FakeNix, drv, finish, path, result, soon},
 };
 

@@ -1,14 +1,21 @@
 //! `roost hook`: stands between the local Nix and its stock build hook, so that Nix builds by itself what
-//! ends soonest here, and leaves everything else to that hook, untouched.
+//! ends soonest here, need not wait for that hook with what goes to boards, and leaves everything else to
+//! it, untouched.
 //!
-//! The stock hook is started with the first try that it is to see. From then on it has everything but
-//! Nix's words to it as if Nix had started it: standard error, on which it answers, and the pipe of the
-//! builder's log. When it ends, this ends as it did. Whatever goes wrong here is a try that is passed on.
+//! Nix does nothing else until its hook has answered, and the stock hook takes long to start and to
+//! connect. So what the daemon takes is accepted at once, and the stock hook, which then copies, builds and
+//! fetches as ever, is started when the job has been given to a board ([`taken`]).
+//!
+//! With what the daemon does not take, the stock hook is started with the first try that it is to see. From
+//! then on it has everything but Nix's words to it as if Nix had started it: standard error, on which it
+//! answers, and the pipe of the builder's log. When it ends, this ends as it did. Whatever goes wrong here
+//! is a try that is passed on.
 //!
 //! One of these waits for each build, so it is synchronous and small.
 
 mod ask;
 mod stock;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -21,16 +28,18 @@ use std::{
     },
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
-use nix_compat::nix_hook::{DECLINE, Heard, Listener, Try};
+use ask::{Answer, Call};
+use nix_compat::nix_hook::{DECLINE, Heard, Listener, Try, accept};
 use rustix::{
     fs::{FileType, fstat},
     process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open},
 };
 
 use super::thrift;
-use crate::{model::Advice, names, sys};
+use crate::{model::HookReply, names, sys};
 
 /// The file descriptor at which Nix lends the hook the reading end of the builder's log, of which fd 4 is
 /// the writing end (`HookInstance`, hook-instance.cc).
@@ -39,8 +48,8 @@ const LOG_READER: i32 = 5;
 /// Settings that are held until the stock hook is started; with more it is started at once.
 const MAX_SETTINGS: usize = 1 << 20;
 
-/// Gives the daemon's advice to a Nix with so many slots of its own.
-type Advise<'a> = &'a dyn Fn(u32, &Try) -> Option<Advice>;
+/// Asks the daemon, for a Nix with so many slots of its own.
+type Ask<'a> = &'a dyn Fn(u32, &Try) -> Option<Answer>;
 
 /// Why nothing could be done for Nix.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +64,17 @@ pub enum HookError {
         program: String,
         /// Why not.
         source: io::Error,
+    },
+    /// The stock hook does not take what was accepted in its name.
+    #[error(
+        "the stock build hook {program} does not take what roost has accepted in its name ({answer}); \
+         it may say more with --verbose, and `journalctl -u roost` may"
+    )]
+    Refused {
+        /// Which program.
+        program: String,
+        /// What it answers.
+        answer: String,
     },
     /// Nix's words could not be read, or the stock hook not be waited for.
     #[error("the build hook cannot {doing}: {source}")]
@@ -89,9 +109,8 @@ pub fn run(socket: &Path, words: &[OsString]) -> Result<u8, HookError> {
         // Another protocol, as Lix has one: nothing to be said in it.
         return Err(hook.become_stock());
     }
-    let advise = |slots, asked: &Try| ask::ask(socket, slots, asked);
-    hook.relay(&stdin, &mut io::stderr(), &advise)?;
-    hook.finish().map(ended_like)
+    let ask = |slots, asked: &Try| ask::ask(socket, slots, asked);
+    hook.serve(&stdin, &mut io::stderr(), &ask).map(ended_like)
 }
 
 /// The stock hook, and what Nix has said that it does not know yet.
@@ -100,8 +119,11 @@ struct Hook {
     /// What the command names, for messages.
     program: String,
     log_reader: Option<OwnedFd>,
-    pending: Vec<u8>,
+    /// Nix's settings, which every stock hook is told first.
+    settings: Vec<u8>,
     stock: Option<Stock>,
+    /// How long one that does not take what it should is left alone.
+    pause: Duration,
 }
 
 /// The stock hook, running.
@@ -111,10 +133,25 @@ struct Stock {
     ended: Option<OwnedFd>,
 }
 
+/// How listening to Nix has ended.
+enum Relayed {
+    /// Nix has nothing more to say, or the stock hook has ended.
+    Over,
+    /// The daemon has a job for this, and Nix has been told that it is accepted.
+    Taken { asked: Try, call: Call, rest: Vec<u8> },
+}
+
 impl Hook {
     fn new(command: Command, log_reader: Option<OwnedFd>) -> Self {
         let program = command.get_program().to_string_lossy().into_owned();
-        Self { command, program, log_reader, pending: Vec::new(), stock: None }
+        Self {
+            command,
+            program,
+            log_reader,
+            settings: Vec::new(),
+            stock: None,
+            pause: taken::AGAIN,
+        }
     }
 
     /// Replaces this program by the stock hook. Returns only if that fails.
@@ -123,104 +160,158 @@ impl Hook {
         HookError::Start { program: self.program, source }
     }
 
-    /// Relays what Nix says until it has nothing more to say, or the stock hook has ended.
+    /// Stands between Nix and the stock hook to the end of both.
+    fn serve(
+        &mut self,
+        nix: &impl AsFd,
+        answers: &mut impl Write,
+        ask: Ask<'_>,
+    ) -> Result<ExitStatus, HookError> {
+        match self.relay(nix, answers, ask)? {
+            Relayed::Over => self.finish(),
+            Relayed::Taken { asked, call, rest } => {
+                // It was asked of other things, and has nothing to do any more.
+                self.finish()?;
+                self.stock = None;
+                // Until the end the daemon keeps the job for this hook.
+                self.build(nix, answers, &asked, rest, &call)
+            }
+        }
+    }
+
+    /// Relays what Nix says until it has nothing more to say, the stock hook has ended, or the daemon
+    /// takes something.
     fn relay(
         &mut self,
         nix: &impl AsFd,
         answers: &mut impl Write,
-        advise: Advise<'_>,
-    ) -> Result<(), HookError> {
+        ask: Ask<'_>,
+    ) -> Result<Relayed, HookError> {
         let mut listener = Listener::default();
         let mut part = [0; 4096];
         loop {
             let ended = self.stock.as_ref().and_then(|stock| stock.ended.as_ref());
             if thrift::wait_either(nix, ended) {
-                return Ok(());
+                return Ok(Relayed::Over);
             }
-            let read = match rustix::io::read(nix, &mut part) {
-                Err(rustix::io::Errno::INTR) => continue,
-                read => read.map_err(|error| HookError::io("read what Nix says")(error.into()))?,
-            };
+            let Some(read) = read(nix, &mut part)? else { continue };
             if read == 0 {
                 let rest = listener.rest();
-                return if rest.is_empty() { Ok(()) } else { self.pass(&rest).map(drop) };
+                if !rest.is_empty() {
+                    self.pass(&rest)?;
+                }
+                return Ok(Relayed::Over);
             }
             listener.feed(&part[..read]);
             loop {
                 let goes_on = match listener.hear() {
                     Heard::Nothing => break,
                     Heard::Setting(bytes) => self.keep(&bytes)?,
-                    Heard::Other(bytes) => self.pass(&bytes)?,
-                    Heard::Try(asked) => match answer(&listener, &asked, advise) {
-                        Some(answer) => {
-                            answers.write_all(answer).map_err(HookError::io("answer Nix"))?;
-                            true
+                    Heard::Other(bytes) => {
+                        // Or its end would never be seen by whoever writes to the log.
+                        self.log_reader = None;
+                        self.pass(&bytes)?
+                    }
+                    Heard::Try(asked) => {
+                        let told = HookError::io("answer Nix");
+                        match answer(&listener, &asked, ask) {
+                            Some(Answer { reply: HookReply::Local, .. }) => {
+                                answers.write_all(DECLINE).map_err(told)?;
+                                true
+                            }
+                            Some(Answer { reply: HookReply::Taken { builder }, call }) => {
+                                answers.write_all(&accept(&builder)).map_err(told)?;
+                                let rest = listener.rest();
+                                return Ok(Relayed::Taken { asked, call, rest });
+                            }
+                            Some(Answer { reply: HookReply::Elsewhere, .. }) | None => {
+                                self.pass(&asked.bytes)?
+                            }
                         }
-                        None => self.pass(&asked.bytes)?,
-                    },
+                    }
                 };
                 if !goes_on {
-                    return Ok(());
+                    return Ok(Relayed::Over);
                 }
             }
         }
     }
 
-    /// Has the stock hook know `bytes`, now or when it is started. Whether it goes on.
+    /// Has the stock hook know a setting, now or when it is started. Whether it goes on.
     fn keep(&mut self, bytes: &[u8]) -> Result<bool, HookError> {
-        self.pending.extend_from_slice(bytes);
-        if self.pending.len() > MAX_SETTINGS { self.pass(&[]) } else { Ok(true) }
+        if self.stock.is_some() {
+            return self.pass(bytes);
+        }
+        self.settings.extend_from_slice(bytes);
+        if self.settings.len() > MAX_SETTINGS { self.pass(&[]) } else { Ok(true) }
     }
 
     /// Tells the stock hook, which is started if it is not. Whether it goes on: one that has ended
     /// hears nothing any more.
     fn pass(&mut self, bytes: &[u8]) -> Result<bool, HookError> {
-        self.pending.extend_from_slice(bytes);
-        let bytes = std::mem::take(&mut self.pending);
         let stock = match &mut self.stock {
             Some(stock) => stock,
             None => {
-                let started = Self::start(&mut self.command);
-                let started = started
-                    .map_err(|source| HookError::Start { program: self.program.clone(), source })?;
-                // Or its end would never be seen by whoever writes to the log.
-                self.log_reader = None;
+                let started = self.start(Stdio::inherit())?;
                 self.stock.insert(started)
             }
         };
-        let Some(stdin) = &mut stock.child.stdin else { return Ok(false) };
-        Ok(stdin.write_all(&bytes).is_ok())
+        Ok(stock.tell(bytes))
     }
 
-    fn start(command: &mut Command) -> io::Result<Stock> {
-        let child = command.stdin(Stdio::piped()).spawn()?;
+    /// Starts the stock hook and tells it the settings.
+    fn start(&mut self, stderr: Stdio) -> Result<Stock, HookError> {
+        let started = self.command.stdin(Stdio::piped()).stderr(stderr).spawn();
+        let child =
+            started.map_err(|source| HookError::Start { program: self.program.clone(), source })?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let ended = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        Ok(Stock { child, ended })
+        let mut stock = Stock { child, ended };
+        stock.tell(&self.settings);
+        Ok(stock)
     }
 
     /// Waits for the stock hook, which hears nothing more.
     fn finish(&mut self) -> Result<ExitStatus, HookError> {
         // Nothing was for it: it would have ended in the same way.
-        let Some(stock) = &mut self.stock else { return Ok(ExitStatus::default()) };
-        drop(stock.child.stdin.take());
-        if let Some(ended) = &stock.ended {
-            thrift::wait_readable(ended);
-        }
-        stock.child.wait().map_err(HookError::io("wait for the stock build hook"))
+        self.stock.as_mut().map_or_else(|| Ok(ExitStatus::default()), Stock::finish)
     }
 }
 
-/// What Nix is answered without the stock hook: where it could build by itself, its builders are roost's
-/// and no others, and roost's daemon says so.
-fn answer(listener: &Listener, asked: &Try, advise: Advise<'_>) -> Option<&'static [u8]> {
-    if !listener.builds_itself(asked) || !is_ours(listener.builders()) {
+impl Stock {
+    /// Whether it goes on: one that has ended hears nothing any more.
+    fn tell(&mut self, bytes: &[u8]) -> bool {
+        self.child.stdin.as_mut().is_some_and(|stdin| stdin.write_all(bytes).is_ok())
+    }
+
+    /// Waits for it. It hears nothing more.
+    fn finish(&mut self) -> Result<ExitStatus, HookError> {
+        drop(self.child.stdin.take());
+        if let Some(ended) = &self.ended {
+            thrift::wait_readable(ended);
+        }
+        self.child.wait().map_err(HookError::io("wait for the stock build hook"))
+    }
+}
+
+/// Reads what has come: 0 bytes at the end, none if nothing has.
+fn read(from: &impl AsFd, part: &mut [u8]) -> Result<Option<usize>, HookError> {
+    match rustix::io::read(from, part) {
+        Ok(read) => Ok(Some(read)),
+        Err(rustix::io::Errno::INTR) => Ok(None),
+        Err(error) => Err(HookError::io("read what Nix or its hook says")(error.into())),
+    }
+}
+
+/// What the daemon answers, if it is to be asked: where Nix's builders are roost's and no others.
+fn answer(listener: &Listener, asked: &Try, ask: Ask<'_>) -> Option<Answer> {
+    if !is_ours(listener.builders()) {
         return None;
     }
-    match advise(listener.max_jobs(), asked)? {
-        Advice::Local => Some(DECLINE),
-        Advice::Elsewhere => None,
-    }
+    let builds_itself = listener.builds_itself(asked);
+    let slots = if builds_itself { listener.max_jobs() } else { 0 };
+    // What Nix is left with and cannot build fails.
+    ask(slots, asked).filter(|answer| builds_itself || answer.reply != HookReply::Local)
 }
 
 /// Whether the setting `builders` is our machines file. Of other builders roost knows nothing.

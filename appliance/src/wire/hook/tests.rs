@@ -1,7 +1,11 @@
 use std::{
     cell::RefCell,
     fs::File,
-    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    io::{BufRead as _, BufReader},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::ExitStatusExt as _},
+    },
     process::Command,
     thread::{self, JoinHandle},
 };
@@ -61,34 +65,53 @@ impl Scene {
         let heard = self.folder.path().join("heard");
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("exec >{}; {}", heard.display(), self.then));
+        command.arg(self.folder.path());
         command
     }
 
-    /// Nix says all this, and hears from the daemon what `advice` says.
-    fn play(&self, told: Vec<u8>, advice: Option<Advice>) -> Story {
+    /// Nix says all this, and the daemon answers so, and calls at once.
+    fn play(&self, told: Vec<u8>, reply: Option<&HookReply>) -> Story {
         let (nix, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let nix_speaks = speak(writer, told);
-        self.finish(nix, nix_speaks, advice)
+        self.finish(nix, nix_speaks, reply)
     }
 
-    fn finish(&self, nix: OwnedFd, speaks: JoinHandle<()>, advice: Option<Advice>) -> Story {
+    fn finish(&self, nix: OwnedFd, speaks: JoinHandle<()>, reply: Option<&HookReply>) -> Story {
         let mut answers = Vec::new();
-        let mut hook = Hook::new(self.stock(), None);
-        let advise = |slots, asked: &Try| {
-            assert_eq!(slots, 2);
-            self.asked.borrow_mut().push(asked.drv_path.clone());
-            advice
-        };
-        hook.relay(&nix, &mut answers, &advise).unwrap();
-        let status = hook.finish().unwrap();
+        let answer = |_: &Try| Some(Answer { reply: reply?.clone(), call: called() });
+        let status = self.serve(&nix, &mut answers, &answer).unwrap();
         drop(nix);
         speaks.join().unwrap();
-        Story {
-            heard: std::fs::read(self.folder.path().join("heard")).ok(),
-            answers: String::from_utf8(answers).unwrap(),
-            status,
-        }
+        Story { heard: self.heard(), answers: String::from_utf8(answers).unwrap(), status }
     }
+
+    fn serve(
+        &self,
+        nix: &OwnedFd,
+        answers: &mut impl Write,
+        answer: &dyn Fn(&Try) -> Option<Answer>,
+    ) -> Result<ExitStatus, HookError> {
+        let mut hook = Hook { pause: Duration::ZERO, ..Hook::new(self.stock(), None) };
+        let ask = |slots, asked: &Try| {
+            assert_eq!(slots, if asked.system == "x86_64-linux" { 2 } else { 0 });
+            self.asked.borrow_mut().push(asked.drv_path.clone());
+            answer(asked)
+        };
+        hook.serve(nix, answers, &ask)
+    }
+
+    fn heard(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.folder.path().join("heard")).ok()
+    }
+}
+
+/// The daemon has called.
+fn called() -> Call {
+    Call::of(UnixStream::pair().unwrap().0)
+}
+
+fn taken() -> HookReply {
+    HookReply::Taken { builder: "ssh-ng://there".to_owned() }
 }
 
 fn speak(writer: OwnedFd, told: Vec<u8>) -> JoinHandle<()> {
@@ -102,7 +125,7 @@ fn speak(writer: OwnedFd, told: Vec<u8>) -> JoinHandle<()> {
 fn what_is_built_here_is_declined_and_the_stock_hook_never_started() {
     let scene = Scene::new();
     let told = [ours(), a_try("a", 1, "x86_64-linux"), a_try("b", 1, "x86_64-linux")].concat();
-    let story = scene.play(told, Some(Advice::Local));
+    let story = scene.play(told, Some(&HookReply::Local));
     assert_eq!(story.answers, "# decline\n# decline\n");
     assert_eq!(story.heard, None);
     assert!(story.status.success());
@@ -113,8 +136,8 @@ fn what_is_built_here_is_declined_and_the_stock_hook_never_started() {
 fn everything_else_reaches_the_stock_hook_unchanged() {
     let inputs = [number(1), word("/nix/store/c"), number(1), word("out")].concat();
     let told = [ours(), a_try("a", 1, "x86_64-linux"), inputs].concat();
-    for advice in [None, Some(Advice::Elsewhere)] {
-        let story = Scene::new().play(told.clone(), advice);
+    for reply in [None, Some(&HookReply::Elsewhere)] {
+        let story = Scene::new().play(told.clone(), reply);
         assert_eq!(story.heard.as_deref(), Some(&told[..]));
         assert_eq!(story.answers, "");
     }
@@ -124,30 +147,142 @@ fn everything_else_reaches_the_stock_hook_unchanged() {
 fn the_stock_hook_does_not_know_of_what_was_built_here() {
     let scene = Scene::new();
     let told = [ours(), a_try("a", 1, "x86_64-linux"), a_try("b", 1, "riscv64-linux")].concat();
-    let story = scene.play(told, Some(Advice::Local));
+    let story = scene.play(told, Some(&HookReply::Local));
     assert_eq!(story.answers, "# decline\n");
     assert_eq!(story.heard, Some([ours(), a_try("b", 1, "riscv64-linux")].concat()));
 }
 
 #[test]
-fn the_daemon_is_not_asked_where_nix_could_not_build_by_itself() {
+fn the_daemon_is_not_asked_where_there_are_other_builders_than_its_own() {
     let others = "@/run/roost/machines ; @/etc/nix/machines";
     for told in [
-        [ours(), a_try("foreign", 1, "riscv64-linux")].concat(),
         [settings(others), a_try("others", 1, "x86_64-linux")].concat(),
         [settings(""), a_try("none", 1, "x86_64-linux")].concat(),
     ] {
         let scene = Scene::new();
-        let story = scene.play(told.clone(), Some(Advice::Local));
+        let story = scene.play(told.clone(), Some(&HookReply::Local));
         assert_eq!(story.heard, Some(told));
         assert!(scene.asked.borrow().is_empty(), "{:?}", scene.asked);
     }
 }
 
+/// Has accepted what it is asked for, says something, and ends when Nix has said all.
+const ACCEPTS: &str = "echo '@nix 1' >&2; printf '# accept\\nthe stock name\\n@nix 2\\n' >&2; cat; \
+                       echo '@nix 3' >&2; exit 4";
+
+#[test]
+fn what_the_daemon_takes_is_accepted_at_once_and_the_stock_hook_started_when_it_calls() {
+    let scene = Scene { then: ACCEPTS, ..Scene::new() };
+    let inputs = [number(1), word("/nix/store/c"), number(1), word("out")].concat();
+    let told = [ours(), a_try("a", 0, "riscv64-linux")].concat();
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let ((nix, to_hook), (from_hook, mut answers)) = (pipe(), {
+        let (read, write) = pipe();
+        (read, File::from(write))
+    });
+    let (call, daemon) = UnixStream::pair().unwrap();
+    let heard = scene.folder.path().join("heard");
+    let plays_nix = thread::spawn({
+        let (told, inputs) = (told.clone(), inputs.clone());
+        move || {
+            let mut to_hook = File::from(to_hook);
+            to_hook.write_all(&told).unwrap();
+            let mut lines = BufReader::new(File::from(from_hook)).lines().map(Result::unwrap);
+            let accepted = [lines.next().unwrap(), lines.next().unwrap()];
+            assert_eq!(accepted, ["# accept", "ssh-ng://there"]);
+            assert!(!heard.exists(), "the stock hook is not started yet");
+            to_hook.write_all(&inputs).unwrap();
+            drop((to_hook, daemon));
+            lines.collect::<Vec<_>>()
+        }
+    });
+    let call = RefCell::new(Some(Call::of(call)));
+    let answer = |_: &Try| Some(Answer { reply: taken(), call: call.take().unwrap() });
+    let status = scene.serve(&nix, &mut answers, &answer).unwrap();
+    drop(answers);
+    assert_eq!(status.code(), Some(4));
+    assert_eq!(scene.heard(), Some([told, inputs].concat()));
+    assert_eq!(plays_nix.join().unwrap(), ["@nix 1", "@nix 2", "@nix 3"]);
+}
+
+#[test]
+fn a_stock_hook_that_puts_off_what_was_taken_is_asked_again() {
+    let scene = Scene {
+        then: r#"n=$(cat "$0/n" 2>/dev/null || echo 0); echo $((n + 1)) >"$0/n"
+            if [ "$n" -lt 2 ]; then echo '# postpone' >&2; cat; exit; fi
+            printf '# accept
+x
+' >&2; cat"#,
+        ..Scene::new()
+    };
+    let told = [ours(), a_try("a", 0, "riscv64-linux")].concat();
+    let story = scene.play([told.clone(), number(0)].concat(), Some(&taken()));
+    assert_eq!(
+        story.answers,
+        "# accept
+ssh-ng://there
+"
+    );
+    assert_eq!(
+        story.heard,
+        Some([told, number(0)].concat()),
+        "the third one, and no other, has the inputs"
+    );
+    assert!(story.status.success());
+}
+
+#[test]
+fn a_stock_hook_that_never_takes_what_was_taken_is_an_error_that_says_so() {
+    let scene = Scene { then: "echo '# decline' >&2; cat", ..Scene::new() };
+    let (nix, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let speaks = speak(writer, [ours(), a_try("a", 0, "riscv64-linux")].concat());
+    let answer = |_: &Try| Some(Answer { reply: taken(), call: called() });
+    let error = scene.serve(&nix, &mut Vec::new(), &answer).unwrap_err().to_string();
+    speaks.join().unwrap();
+    assert!(error.contains("does not take") && error.contains("(decline)"), "{error}");
+}
+
+#[test]
+fn a_stock_hook_that_ends_without_an_answer_to_what_was_taken_is_ended_like() {
+    let scene = Scene { then: "exit 3", ..Scene::new() };
+    let told = [ours(), a_try("a", 0, "riscv64-linux")].concat();
+    assert_eq!(scene.play(told, Some(&taken())).status.code(), Some(3));
+}
+
+#[test]
+fn what_is_taken_has_a_stock_hook_of_its_own() {
+    let scene = Scene {
+        then: r#"printf '# accept
+x
+' >&2; cat"#,
+        ..Scene::new()
+    };
+    let (nix, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let others = a_try("others", 0, "riscv64-linux");
+    let own = a_try("own", 0, "riscv64-linux");
+    let speaks = speak(writer, [ours(), others, own.clone(), number(0)].concat());
+    let answer = |asked: &Try| {
+        let takes = asked.drv_path.ends_with("own");
+        let reply = if takes { taken() } else { HookReply::Elsewhere };
+        Some(Answer { reply, call: called() })
+    };
+    let mut answers = Vec::new();
+    scene.serve(&nix, &mut answers, &answer).unwrap();
+    speaks.join().unwrap();
+    assert_eq!(scene.heard(), Some([ours(), own, number(0)].concat()));
+    assert_eq!(
+        answers,
+        b"# accept
+ssh-ng://there
+",
+        "the first one's answer is its own"
+    );
+}
+
 #[test]
 fn what_makes_no_sense_reaches_the_stock_hook_unchanged() {
     for told in [vec![0xff; 100], [ours(), vec![3]].concat(), b"{}".to_vec()] {
-        let story = Scene::new().play(told.clone(), Some(Advice::Local));
+        let story = Scene::new().play(told.clone(), Some(&HookReply::Local));
         assert_eq!(story.heard, Some(told));
     }
 }
@@ -206,7 +341,7 @@ mod asking {
     }
 
     /// What the hook learns from a daemon that answers with this word.
-    async fn answered(word: &'static str) -> Option<Advice> {
+    async fn answered(word: &'static str) -> Option<HookReply> {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("daemon.sock");
         let door = Door::open(&socket, Access::default()).unwrap();
@@ -216,15 +351,15 @@ mod asking {
             visit.output.write_all(word.as_bytes()).await.unwrap();
             visit.notes.end(0).await;
         }));
-        let advice = tokio::task::spawn_blocking(move || ask::ask(&socket, 2, &asked())).await;
+        let answer = tokio::task::spawn_blocking(move || ask::ask(&socket, 2, &asked())).await;
         daemon.abort();
-        advice.unwrap()
+        answer.unwrap().map(|answer| answer.reply)
     }
 
     #[tokio::test]
     async fn the_daemon_is_asked_and_its_word_taken() {
-        assert_eq!(answered("local").await, Some(Advice::Local));
-        assert_eq!(answered("elsewhere").await, Some(Advice::Elsewhere));
+        assert_eq!(answered("local").await, Some(HookReply::Local));
+        assert_eq!(answered("elsewhere").await, Some(HookReply::Elsewhere));
         assert_eq!(answered("later, perhaps").await, None);
         assert_eq!(answered("").await, None);
     }
@@ -233,11 +368,11 @@ mod asking {
     fn a_daemon_that_is_gone_or_never_answers_gives_no_advice_soon() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("daemon.sock");
-        assert_eq!(ask::ask(&socket, 2, &asked()), None);
+        assert!(ask::ask(&socket, 2, &asked()).is_none());
         // It takes the connection, as the kernel does for a stopped process.
         let _listener = UnixListener::bind(&socket).unwrap();
         let begun = tokio::time::Instant::now();
-        assert_eq!(ask::ask(&socket, 2, &asked()), None);
+        assert!(ask::ask(&socket, 2, &asked()).is_none());
         assert!(begun.elapsed().as_secs() < 5);
     }
 }

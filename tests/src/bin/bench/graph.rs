@@ -32,7 +32,7 @@ const BOARDS: [Pace; 4] = [
 pub(crate) fn start() -> Result<Paced> {
     let lan = Lan::new()?;
     let workstation = roost::workstation(lan.host("ws").disk(roost_lab::Disk::Real), "")?;
-    paced::start(lan, workstation, &BOARDS, SYSTEM)
+    paced::start(lan, roost::hooked(workstation), &BOARDS, SYSTEM)
 }
 
 /// What was measured: one run without history, and runs of both sides afterwards, beside what no
