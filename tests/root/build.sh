@@ -61,6 +61,7 @@ install_tools() {
   command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
   [ -e "$keyring" ] || missing+=(debian-archive-keyring)
   command -v ip >/dev/null || missing+=(iproute2)
+  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
   command -v ssh-keygen >/dev/null || missing+=(openssh-client)
   [ ${#missing[@]} -eq 0 ] && return
   export DEBIAN_FRONTEND=noninteractive

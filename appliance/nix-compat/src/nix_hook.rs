@@ -33,8 +33,8 @@ const ANSWER: &str = "# ";
 /// The answer of a hook that builds it. The next line names the machine.
 const ACCEPT: &str = "accept";
 
-/// The answer, without its `# `, of a hook that would take it, and has no place for it now.
-pub const POSTPONE: &str = "postpone";
+/// The answer of a hook that would build it, and has no place for it now.
+const POSTPONE: &str = "postpone";
 
 /// The word that a try begins with.
 const TRY: &str = "try";
@@ -200,26 +200,43 @@ impl Listener {
     }
 }
 
-/// What a hook has said, up to its answer to one try.
+/// What a hook answers to a try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It builds it. All that it says from now on is for Nix's log.
+    Accepts,
+    /// It would, and has no place for it now.
+    Postpones,
+    /// It does not, in this word.
+    Declines(String),
+}
+
+/// What a hook has said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// Something for Nix's log, as it came.
     Other(Vec<u8>),
-    /// That it builds it. All that it says from now on is for Nix's log.
-    Accepts,
-    /// Another answer, without its `# `: it does not, now or at all.
-    Refuses(String),
+    /// Its answer.
+    Answer(Answer),
     /// Nothing, until more has come.
     Nothing,
+}
+
+/// How far a hook's answer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// It accepts, and the name of the machine is still to come.
+    Accepting,
+    Accepted,
 }
 
 /// Listens to what a hook says.
 #[derive(Debug, Default)]
 pub struct Answers {
     held: Vec<u8>,
-    /// The name of the machine is still to come.
-    accepting: bool,
-    accepted: bool,
+    stage: Stage,
 }
 
 impl Answers {
@@ -231,35 +248,32 @@ impl Answers {
     /// The next line, if it is complete. To be called until it is [`Said::Nothing`]; what is held then is
     /// less than one line, of bounded length.
     pub fn hear(&mut self) -> Said {
-        if self.accepted {
-            return self.other(self.held.len());
-        }
-        let Some(end) = self.held.iter().position(|byte| *byte == b'\n') else {
-            let len = if self.held.len() > MAX_LINE { self.held.len() } else { 0 };
-            return self.other(len);
-        };
-        if self.accepting {
-            self.held.drain(..=end);
-            self.accepted = true;
-            return Said::Accepts;
-        }
-        match self.held[..end].strip_prefix(ANSWER.as_bytes()) {
-            Some(answer) if answer == ACCEPT.as_bytes() => {
-                self.accepting = true;
-                self.held.drain(..=end);
-                self.hear()
+        loop {
+            let end = self.held.iter().position(|byte| *byte == b'\n');
+            let len = match (self.stage, end) {
+                (Stage::Accepted, _) => self.held.len(),
+                (_, Some(end)) => end + 1,
+                (_, None) if self.held.len() > MAX_LINE => self.held.len(),
+                (_, None) => 0,
+            };
+            if len == 0 {
+                return Said::Nothing;
             }
-            Some(answer) => {
-                let answer = String::from_utf8_lossy(answer).into_owned();
-                self.held.drain(..=end);
-                Said::Refuses(answer)
+            let line: Vec<u8> = self.held.drain(..len).collect();
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            match (self.stage, text.strip_prefix(ANSWER.as_bytes())) {
+                (Stage::Accepting, _) => {
+                    self.stage = Stage::Accepted;
+                    return Said::Answer(Answer::Accepts);
+                }
+                (Stage::Open, Some(answer)) => match String::from_utf8_lossy(answer) {
+                    answer if answer == ACCEPT => self.stage = Stage::Accepting,
+                    answer if answer == POSTPONE => return Said::Answer(Answer::Postpones),
+                    answer => return Said::Answer(Answer::Declines(answer.into_owned())),
+                },
+                (Stage::Open, None) | (Stage::Accepted, _) => return Said::Other(line),
             }
-            None => self.other(end + 1),
         }
-    }
-
-    fn other(&mut self, len: usize) -> Said {
-        if len == 0 { Said::Nothing } else { Said::Other(self.held.drain(..len).collect()) }
     }
 }
 

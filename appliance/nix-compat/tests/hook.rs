@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use nix_compat::nix_hook::{Answers, Heard, Listener, Said, Try, accept};
+use nix_compat::nix_hook::{Answer, Answers, Heard, Listener, Said, Try, accept};
 use proptest::{collection::vec, prelude::*};
 
 /// What the Nix of each release said: of one derivation that was declined, and one that was accepted.
@@ -188,21 +188,21 @@ proptest! {
     }
 }
 
-/// All that a hook says, as it is heard when it comes in parts of this size.
-fn said(bytes: &[u8], part: usize) -> (Vec<u8>, Vec<Said>) {
+/// All that a hook says for the log, and its answers, when it comes in parts of this size.
+fn said(bytes: &[u8], part: usize) -> (Vec<u8>, Vec<Answer>) {
     let mut answers = Answers::default();
-    let (mut log, mut others) = (Vec::new(), Vec::new());
+    let (mut log, mut given) = (Vec::new(), Vec::new());
     for part in bytes.chunks(part) {
         answers.feed(part);
         loop {
             match answers.hear() {
                 Said::Nothing => break,
                 Said::Other(bytes) => log.extend(bytes),
-                said => others.push(said),
+                Said::Answer(answer) => given.push(answer),
             }
         }
     }
-    (log, others)
+    (log, given)
 }
 
 #[test]
@@ -210,19 +210,18 @@ fn a_hooks_answer_is_told_from_what_it_says_for_the_log_however_it_comes() {
     let accepts =
         [&b"@nix {}\n"[..], &accept("ssh-ng://there"), b"@nix 2\n# accept\nrest"].concat();
     for part in 1..accepts.len() {
-        let (log, others) = said(&accepts, part);
+        let (log, given) = said(&accepts, part);
         assert_eq!(log, b"@nix {}\n@nix 2\n# accept\nrest", "after the answer all is for the log");
-        assert_eq!(others, [Said::Accepts]);
-        let (log, others) = said(b"warning\n# postpone\n# decline\n", part);
+        assert_eq!(given, [Answer::Accepts]);
+        let (log, given) = said(b"warning\n# postpone\n# decline\n", part);
         assert_eq!(log, b"warning\n");
-        let refuses = ["postpone", "decline"].map(|answer| Said::Refuses(answer.to_owned()));
-        assert_eq!(others, refuses);
+        assert_eq!(given, [Answer::Postpones, Answer::Declines("decline".to_owned())]);
     }
 }
 
 #[test]
 fn a_line_of_a_hook_without_an_end_is_not_held_for_ever() {
     let endless = vec![b'#'; 3 << 20];
-    let (log, others) = said(&endless, 4096);
-    assert!(log.len() > 2 << 20 && others.is_empty());
+    let (log, given) = said(&endless, 4096);
+    assert!(log.len() > 2 << 20 && given.is_empty());
 }

@@ -28,7 +28,8 @@ pub(super) fn behind(pid: i32) -> Behind {
 
 /// The parent of the build hook above `pid`, and of ours before it, if there is one: nix-daemon's process for
 /// one client, or a Nix without a daemon.
-fn worker(pid: i32) -> Option<Worker> {
+#[must_use]
+pub(super) fn worker(pid: i32) -> Option<Worker> {
     let mut here = pid;
     let mut hooked = false;
     for _ in 0..GENERATIONS {

@@ -69,7 +69,8 @@ impl Parts {
         make_folders()?;
         let facts = here::observe(&config).await?;
         let socket = PathBuf::from(names::NIX_DAEMON_SOCKET);
-        let queries = Queries::new(socket.clone());
+        let store = Pool::new(socket.clone());
+        let queries = Queries::new(store.clone());
         let belonging = belonging(&config, queries.clone())?;
         belonging.settle()?;
         let view = belonging.describe(&facts.view(&config));
@@ -99,7 +100,7 @@ impl Parts {
             fleet: fleet.clone(),
             local: facts.local(&config),
             emulation: emulation.clone(),
-            store: Pool::new(socket.clone()),
+            store,
             substitute: config.workstation.substitute_on_boards,
             roots: roots.clone(),
         };

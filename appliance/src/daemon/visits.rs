@@ -189,33 +189,24 @@ impl Visits {
 
     /// The build hook of the local Nix, which asks where something should be built.
     async fn advise(self, inquiry: Inquiry, visit: Visit) {
-        let Visit { caller, input, mut output, mut lifeline, notes, .. } = visit;
-        // The other end is told something by the end of this one, of which it is a copy.
-        drop(input);
+        let Visit { caller, mut output, mut lifeline, notes, .. } = visit;
         let promise = match self.dispatcher.advise(&inquiry) {
             Advice::Local => Err(HookReply::Local),
-            Advice::Elsewhere => {
-                let fleet = self.fleet.as_ref();
-                let promise = self.tickets.promise(inquiry, &self.dispatcher, fleet);
-                promise.ok_or(HookReply::Elsewhere)
-            }
+            Advice::Elsewhere => self
+                .tickets
+                .promise(inquiry, &self.dispatcher, self.fleet.as_ref())
+                .ok_or(HookReply::Elsewhere),
         };
         let reply = promise.as_ref().map_or_else(Clone::clone, Promise::reply);
         // Who does not wait for it does as without us.
-        if output.write_all(format!("{reply}\n").as_bytes()).await.is_ok() {
-            if let Ok(promise) = promise {
-                let worker = client::behind(caller.pid).worker;
-                let builds = Told::new(
-                    self.dispatcher.clone(),
-                    self.graph.clone(),
-                    worker,
-                    self.tickets.clone(),
-                );
-                let store = (&self.queries, &*self.nix.store_dir);
-                tokio::select! {
-                    () = promise.keep(&builds, &self.dispatcher, store, output) => {}
-                    () = lifeline.gone() => return,
-                }
+        let told = output.write_all(format!("{reply}\n").as_bytes()).await;
+        if let (Ok(()), Ok(promise)) = (told, promise) {
+            let worker = client::worker(caller.pid);
+            let builds = Told::new(self.dispatcher.clone(), self.graph, worker, self.tickets);
+            let store = (&self.queries, &*self.nix.store_dir);
+            tokio::select! {
+                never = promise.keep(&builds, &self.dispatcher, store, &mut output) => match never {},
+                () = lifeline.gone() => return,
             }
         }
         notes.end(0).await;

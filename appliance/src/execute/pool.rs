@@ -1,13 +1,11 @@
 //! Connections to the local nix-daemon that are used again.
 //!
-//! nix-daemon forks for each connection, opens its database and finds out what the kernel allows, which
-//! takes longer than most answers and as long as a small build. What a connection holds, it holds until
-//! it is closed: temporary roots of what was built on it, which are harmless for a while.
+//! Opening one takes nix-daemon longer than most answers. What a connection holds, it holds until it is
+//! closed: temporary roots of what was built on it, which are harmless for a while.
 
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use nix_compat::nix_daemon::{
@@ -17,14 +15,7 @@ use nix_compat::nix_daemon::{
 use tokio::time::{Instant, sleep_until};
 
 use super::nix::{self, ANSWER_TIMEOUT, NixClient};
-use crate::wire::local_nix::LocalNixError;
-
-/// How long an idle connection is kept: it is a process of nix-daemon's.
-const IDLE: Duration = Duration::from_secs(10);
-
-/// A connection is not used again when it is older than this, lest its temporary roots hold what was long
-/// fetched.
-const USED_AGAIN: Duration = Duration::from_secs(60);
+use crate::wire::local_nix::{KEPT_IDLE, LocalNixError, USED_AGAIN};
 
 /// Idle connections kept at most.
 const MAX_IDLE: usize = 4;
@@ -99,10 +90,10 @@ impl Pool {
 
     /// Takes back a connection. One on which a request was not finished is closed.
     pub fn give_back(&self, connection: Connection) {
-        if !connection.nix.is_idle() || connection.opened.elapsed() > USED_AGAIN {
+        if !connection.nix.is_idle() || connection.opened.elapsed() >= USED_AGAIN {
             return;
         }
-        let until = Instant::now() + IDLE;
+        let until = Instant::now() + KEPT_IDLE;
         let mut idle = self.idle();
         if idle.len() >= MAX_IDLE {
             return;
@@ -123,4 +114,63 @@ impl Pool {
 
 async fn set(nix: &mut NixClient, options: &ClientOptions) -> Result<(), ClientError> {
     nix::within(ANSWER_TIMEOUT, nix.set_options(options, &mut Discard)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use nix_compat::nix_daemon::Request;
+
+    use super::*;
+    use crate::wire::testing::{FakeNix, NixConnection, pass, soon};
+
+    /// Takes a connection from the pool, on which nix-daemon is told options.
+    async fn take(pool: &Pool, nix: &mut NixConnection) -> Connection {
+        let options = ClientOptions::default();
+        let told = async {
+            assert!(matches!(nix.request().await, Request::SetOptions(_)));
+            nix.reply(&[]).await;
+        };
+        soon(async { tokio::join!(pool.take(&options), told) }).await.0.unwrap()
+    }
+
+    /// The same, of a new connection.
+    async fn open(pool: &Pool, nix: &FakeNix) -> (Connection, NixConnection) {
+        let options = ClientOptions::default();
+        let accepted = async {
+            let mut accepted = nix.accept().await;
+            assert!(matches!(accepted.request().await, Request::SetOptions(_)));
+            accepted.reply(&[]).await;
+            accepted
+        };
+        let (taken, accepted) = soon(async { tokio::join!(pool.take(&options), accepted) }).await;
+        (taken.unwrap(), accepted)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_given_back_is_used_again_if_it_works() {
+        let nix = FakeNix::new();
+        let pool = Pool::new(nix.local().socket);
+        let (first, mut at_nix) = open(&pool, &nix).await;
+        pool.give_back(first);
+        let again = take(&pool, &mut at_nix).await;
+        let (_second, _at_nix) = open(&pool, &nix).await;
+        pool.give_back(again);
+        // nix-daemon is started anew.
+        drop(at_nix);
+        open(&pool, &nix).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_idle_for_long_or_old_is_closed() {
+        let nix = FakeNix::new();
+        let pool = Pool::new(nix.local().socket);
+        let (idle, mut at_nix) = open(&pool, &nix).await;
+        pool.give_back(idle);
+        pass(KEPT_IDLE).await;
+        assert!(at_nix.is_closed().await);
+        let (old, mut at_nix) = open(&pool, &nix).await;
+        pass(USED_AGAIN).await;
+        pool.give_back(old);
+        assert!(at_nix.is_closed().await);
+    }
 }

@@ -1,6 +1,6 @@
 //! Questions to the local nix-daemon, on connections that are kept for a while.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use nix_compat::{
     nix_daemon::client::{ClientError, Discard},
@@ -33,10 +33,10 @@ pub enum QueryError {
 pub struct Queries(Pool);
 
 impl Queries {
-    /// Asks the nix-daemon at `socket`. Nothing is connected yet.
+    /// Asks on these connections.
     #[must_use]
-    pub fn new(socket: PathBuf) -> Self {
-        Self(Pool::new(socket))
+    pub fn new(pool: Pool) -> Self {
+        Self(pool)
     }
 
     /// Those of `paths` that are valid.

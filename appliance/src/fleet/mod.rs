@@ -33,9 +33,10 @@ use tracing::{info, warn};
 pub use board::Board;
 pub use deliveries::Deliveries;
 pub use fetch::{Missing, Whereabouts};
-use machines::Line;
 pub use publish::{Places, publish};
 pub use register::RegisterError;
+
+use machines::Line;
 
 use crate::{
     discover::{Board as Found, BoardKey, Complaints, Directory, Sighting},

@@ -59,15 +59,22 @@ pub enum HookReply {
     },
 }
 
-/// How the reply begins that names a builder.
+const LOCAL: &str = "local";
+const ELSEWHERE: &str = "elsewhere";
+/// Before a builder's name.
 const TAKEN: &str = "taken ";
+
+impl HookReply {
+    /// What follows [`HookReply::Taken`] when the job has been given to a node.
+    pub const CALL: &str = "now";
+}
 
 /// As it goes over the door's socket.
 impl fmt::Display for HookReply {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local => out.write_str("local"),
-            Self::Elsewhere => out.write_str("elsewhere"),
+            Self::Local => out.write_str(LOCAL),
+            Self::Elsewhere => out.write_str(ELSEWHERE),
             Self::Taken { builder } => write!(out, "{TAKEN}{builder}"),
         }
     }
@@ -77,12 +84,13 @@ impl FromStr for HookReply {
     type Err = ();
 
     fn from_str(words: &str) -> Result<Self, ()> {
-        match words.strip_prefix(TAKEN) {
-            Some(builder) => Ok(Self::Taken { builder: builder.to_owned() }),
-            None => [Self::Local, Self::Elsewhere]
-                .into_iter()
-                .find(|it| it.to_string() == words)
-                .ok_or(()),
+        match words {
+            LOCAL => Ok(Self::Local),
+            ELSEWHERE => Ok(Self::Elsewhere),
+            _ => {
+                let builder = words.strip_prefix(TAKEN).ok_or(())?.to_owned();
+                Ok(Self::Taken { builder })
+            }
         }
     }
 }

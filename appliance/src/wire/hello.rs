@@ -57,8 +57,8 @@ pub enum Request {
         selector: String,
     },
     /// Started by the local Nix, as its build hook: where this should be built. The answer is one line on
-    /// the standard output ([`crate::model::HookReply`]). After [`crate::model::HookReply::Taken`] that
-    /// stream ends when the job has been given to a node, and the session when the hook does.
+    /// the standard output ([`crate::model::HookReply`]). After [`crate::model::HookReply::Taken`] another
+    /// line follows when the job has been given to a node, and the session ends when the hook does.
     Advise {
         /// Whether it has a slot free.
         willing: bool,

@@ -38,6 +38,14 @@ const SOCKET_BYTES: usize = 1 << 20;
 /// How long connecting and the handshake may take.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection may serve one job after the other. It holds temporary roots of all of them, which
+/// are not to be held for ever; opening one has nix-daemon fork, open its database and find out what the
+/// kernel allows.
+pub const USED_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long one is kept that nobody uses: it is a process of nix-daemon's.
+pub const KEPT_IDLE: Duration = Duration::from_secs(10);
+
 /// Where the local Nix is.
 #[derive(Clone, Debug)]
 pub struct LocalNix {

@@ -34,6 +34,15 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future).await.expect("in time")
 }
 
+/// Lets time pass for a test that otherwise lives in the machine's, when it waits for nothing else.
+pub(crate) async fn pass(time: Duration) {
+    // Whoever is about to wait begins to.
+    tokio::task::yield_now().await;
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 /// A client's end, and ours, joined as by sshd.
 pub(crate) fn streams() -> (UnixStream, Incoming, Outgoing) {
     let (client, ours) = std::os::unix::net::UnixStream::pair().unwrap();

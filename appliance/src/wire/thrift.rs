@@ -4,7 +4,7 @@
 //! megabytes of program text and constants, most of it never needed again: the kernel maps sixteen
 //! pages and more around each fault.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -22,21 +22,13 @@ pub(super) fn wait_readable(stream: &impl AsFd) {
     wait(&mut [PollFd::new(stream, PollFlags::IN)], &SHORT_WAIT);
 }
 
-/// Waits, in the same way, for `stream` or `other`, if there is one. Whether `other` is readable.
-pub(super) fn wait_either(stream: &impl AsFd, other: Option<&impl AsFd>) -> bool {
-    let Some(other) = other else {
-        wait_readable(stream);
-        return false;
-    };
-    let mut fds =
-        [stream.as_fd(), other.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+/// Waits, in the same way, for any of several. Which of them are ready; what is not there never is.
+pub(super) fn wait_any<const N: usize>(streams: [Option<BorrowedFd<'_>>; N]) -> [bool; N] {
+    let there = streams.iter().flatten();
+    let mut fds: Vec<_> = there.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     wait(&mut fds, &SHORT_WAIT);
-    !fds[1].revents().is_empty()
-}
-
-/// Waits, in the same way, for any of several.
-pub(super) fn wait_any(fds: &mut [PollFd<'_>]) {
-    wait(fds, &SHORT_WAIT);
+    let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+    streams.map(|stream| stream.is_some() && ready.next().unwrap_or_default())
 }
 
 fn wait(fds: &mut [PollFd<'_>], short: &Timespec) {

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::{
     bus::{Client, ClientError, SystemBus},
-    execute::Queries,
+    execute::{Pool, Queries},
     model::NodeView,
     names,
     update::{DRAIN_WITHIN, Machine, Switch, run},
@@ -72,7 +72,7 @@ impl ThisMachine {
         let node = timeout(ANSWER_TIMEOUT, ask).await;
         let node = node.map_err(|_| "the roost daemon gave no answer".to_owned())?;
         judge(&node.map_err(|error| error.to_string())?)?;
-        let queries = Queries::new(names::NIX_DAEMON_SOCKET.into());
+        let queries = Queries::new(Pool::new(names::NIX_DAEMON_SOCKET.into()));
         let paths = BTreeSet::from([self.switch.next()?]);
         let asked = timeout(ANSWER_TIMEOUT, queries.valid(&paths)).await;
         let valid = asked.map_err(|_| "nix-daemon gave no answer".to_owned())?;

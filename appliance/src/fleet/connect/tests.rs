@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    execute::Link,
+    execute::{Link, Pool},
     fleet::Missing,
     model::{JobId, JobKey, Origin, Refusal, Want, Wish},
     wire::testing::{Asked, Calls, FakeNix, drv, finish, path, result, soon},
@@ -61,7 +61,7 @@ impl Scene {
             whereabouts: Arc::new(Away),
             patience: Duration::ZERO,
             deliveries: Deliveries::default(),
-            queries: Queries::new(nix.local().socket),
+            queries: Queries::new(Pool::new(nix.local().socket)),
             socket: nix.local().socket,
             client: Client { label: "alice (pid 4711)".to_owned() },
             demand: Arc::new(|drv, system, _| asked_for(drv, system)),

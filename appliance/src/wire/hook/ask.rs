@@ -1,7 +1,7 @@
 //! Asks the daemon where something should be built that the local Nix has asked for.
 
 use std::{
-    io::Read,
+    io::{BufRead as _, BufReader, Read as _},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
@@ -20,7 +20,7 @@ use crate::model::HookReply;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Longer than any answer.
-const ANSWER_MAX: usize = 512;
+const ANSWER_MAX: u64 = 512;
 
 /// What the daemon has answered.
 pub(super) struct Answer {
@@ -30,30 +30,38 @@ pub(super) struct Answer {
     pub(super) call: Call,
 }
 
-/// Ends when the daemon calls: the job has been given to a node. (Or when the daemon stops.) While this is
-/// held, the daemon keeps the job for the stock hook.
+/// What comes when the job has been given to a node. While this is held, the daemon keeps the job for the
+/// stock hook.
 pub(super) struct Call {
-    daemon: UnixStream,
-    _session: Option<UnixStream>,
+    daemon: BufReader<UnixStream>,
+    _session: UnixStream,
 }
 
 impl Call {
-    /// One that comes when the other end of a socket is closed.
-    #[cfg(test)]
-    pub(super) fn of(daemon: UnixStream) -> Self {
-        Self { daemon, _session: None }
+    pub(super) fn new(daemon: UnixStream, session: UnixStream) -> Self {
+        Self { daemon: BufReader::new(daemon), _session: session }
+    }
+
+    /// Whether it has come, and need not be waited for.
+    pub(super) fn is_at_hand(&self) -> bool {
+        !self.daemon.buffer().is_empty()
+    }
+
+    /// Whether it comes: it does not if the daemon ends before that.
+    pub(super) fn comes(&mut self) -> bool {
+        self.daemon.fill_buf().is_ok_and(|bytes| !bytes.is_empty())
     }
 }
 
 impl AsFd for Call {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.daemon.as_fd()
+        self.daemon.get_ref().as_fd()
     }
 }
 
 /// The daemon's answer to a Nix with so many slots; none if it does not come in time.
 pub(super) fn ask(socket: &Path, slots: u32, asked: &Try) -> Option<Answer> {
-    let stream = handover::open(socket, PATIENCE).ok()?;
+    let session = handover::open(socket, PATIENCE).ok()?;
     // The door takes two streams from whoever comes. Here both are one end of a pair.
     let (daemon, theirs) = UnixStream::pair().ok()?;
     let request = Request::Advise {
@@ -63,18 +71,11 @@ pub(super) fn ask(socket: &Path, slots: u32, asked: &Try) -> Option<Answer> {
         system: asked.system.clone(),
         features: asked.features.clone(),
     };
-    handover::send(&stream, socket, request, [theirs.as_fd(), theirs.as_fd()]).ok()?;
+    handover::send(&session, socket, request, [theirs.as_fd(), theirs.as_fd()]).ok()?;
     drop(theirs);
     daemon.set_read_timeout(Some(PATIENCE)).ok()?;
-    let mut answer = Vec::new();
-    let mut part = [0; ANSWER_MAX];
-    // A line, and nothing after it.
-    while !answer.ends_with(b"\n") && answer.len() < ANSWER_MAX {
-        match (&daemon).read(&mut part).ok()? {
-            0 => break,
-            read => answer.extend_from_slice(&part[..read]),
-        }
-    }
-    let reply = std::str::from_utf8(&answer).ok()?.trim_end().parse().ok()?;
-    Some(Answer { reply, call: Call { daemon, _session: Some(stream) } })
+    let mut call = Call::new(daemon, session);
+    let mut answer = String::new();
+    (&mut call.daemon).take(ANSWER_MAX).read_line(&mut answer).ok()?;
+    Some(Answer { reply: answer.trim_end().parse().ok()?, call })
 }

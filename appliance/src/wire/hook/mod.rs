@@ -65,17 +65,12 @@ pub enum HookError {
         /// Why not.
         source: io::Error,
     },
-    /// The stock hook does not take what was accepted in its name.
+    /// Nobody takes what was accepted.
     #[error(
-        "the stock build hook {program} does not take what roost has accepted in its name ({answer}); \
-         it may say more with --verbose, and `journalctl -u roost` may"
+        "roost has accepted this build, and cannot have it built: {0}; see `systemctl status roost`, and \
+         `nix build --verbose`"
     )]
-    Refused {
-        /// Which program.
-        program: String,
-        /// What it answers.
-        answer: String,
-    },
+    NotTaken(String),
     /// Nix's words could not be read, or the stock hook not be waited for.
     #[error("the build hook cannot {doing}: {source}")]
     Io {
@@ -122,7 +117,7 @@ struct Hook {
     /// Nix's settings, which every stock hook is told first.
     settings: Vec<u8>,
     stock: Option<Stock>,
-    /// How long one that does not take what it should is left alone.
+    /// How long what nobody takes waits until it is offered again.
     pause: Duration,
 }
 
@@ -164,7 +159,7 @@ impl Hook {
     fn serve(
         &mut self,
         nix: &impl AsFd,
-        answers: &mut impl Write,
+        answers: &mut (impl Write + AsFd),
         ask: Ask<'_>,
     ) -> Result<ExitStatus, HookError> {
         match self.relay(nix, answers, ask)? {
@@ -173,8 +168,7 @@ impl Hook {
                 // It was asked of other things, and has nothing to do any more.
                 self.finish()?;
                 self.stock = None;
-                // Until the end the daemon keeps the job for this hook.
-                self.build(nix, answers, &asked, rest, &call)
+                self.build(nix, answers, (&asked, rest), call, ask)
             }
         }
     }
@@ -191,7 +185,8 @@ impl Hook {
         let mut part = [0; 4096];
         loop {
             let ended = self.stock.as_ref().and_then(|stock| stock.ended.as_ref());
-            if thrift::wait_either(nix, ended) {
+            let [_, has_ended] = thrift::wait_any([Some(nix.as_fd()), ended.map(AsFd::as_fd)]);
+            if has_ended {
                 return Ok(Relayed::Over);
             }
             let Some(read) = read(nix, &mut part)? else { continue };
@@ -212,23 +207,20 @@ impl Hook {
                         self.log_reader = None;
                         self.pass(&bytes)?
                     }
-                    Heard::Try(asked) => {
-                        let told = HookError::io("answer Nix");
-                        match answer(&listener, &asked, ask) {
-                            Some(Answer { reply: HookReply::Local, .. }) => {
-                                answers.write_all(DECLINE).map_err(told)?;
-                                true
-                            }
-                            Some(Answer { reply: HookReply::Taken { builder }, call }) => {
-                                answers.write_all(&accept(&builder)).map_err(told)?;
-                                let rest = listener.rest();
-                                return Ok(Relayed::Taken { asked, call, rest });
-                            }
-                            Some(Answer { reply: HookReply::Elsewhere, .. }) | None => {
-                                self.pass(&asked.bytes)?
-                            }
+                    Heard::Try(asked) => match answer(&listener, &asked, ask) {
+                        Some(Answer { reply: HookReply::Local, .. }) => {
+                            say(answers, DECLINE)?;
+                            true
                         }
-                    }
+                        Some(Answer { reply: HookReply::Taken { builder }, call }) => {
+                            say(answers, &accept(&builder))?;
+                            let rest = listener.rest();
+                            return Ok(Relayed::Taken { asked, call, rest });
+                        }
+                        Some(Answer { reply: HookReply::Elsewhere, .. }) | None => {
+                            self.pass(&asked.bytes)?
+                        }
+                    },
                 };
                 if !goes_on {
                     return Ok(Relayed::Over);
@@ -292,6 +284,10 @@ impl Stock {
         }
         self.child.wait().map_err(HookError::io("wait for the stock build hook"))
     }
+}
+
+fn say(answers: &mut impl Write, bytes: &[u8]) -> Result<(), HookError> {
+    answers.write_all(bytes).map_err(HookError::io("answer Nix"))
 }
 
 /// Reads what has come: 0 bytes at the end, none if nothing has.

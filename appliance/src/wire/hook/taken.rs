@@ -4,32 +4,43 @@ use std::{
     io::Write,
     os::fd::AsFd,
     process::{ExitStatus, Stdio},
-    thread,
     time::Duration,
 };
 
-use nix_compat::nix_hook::{Answers, POSTPONE, Said, Try};
+use nix_compat::nix_hook::{self, Answers, Said, Try};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Call, Hook, HookError, MAX_SETTINGS, Stock, read, thrift};
+use super::{Answer, Ask, Call, Hook, HookError, HookReply, MAX_SETTINGS, Stock, read, thrift};
 
-/// The stock hook accepts what fits a line of the machines file, if it can connect and a place of that line
-/// is free. If not, it is asked again after this.
+/// What is not taken now is offered again after this.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
-/// Added to the niceness of a stock hook that is started late.
-const NICE: i32 = 5;
+/// How often nobody may be there to take it, before the build fails: a daemon that is started anew is back
+/// after seconds. For a place of its line it waits as long as Nix does.
+const MAX_FAILURES: u32 = 60;
 
-/// How often one is asked that cannot connect, before the build fails: a daemon that is started anew is back
-/// after seconds. For a place it waits as long as Nix does.
-const MAX_DECLINED: u32 = 60;
+/// How far it is.
+enum Step {
+    /// The daemon has a job for it.
+    Queued(Call),
+    /// The stock hook's turn has come; the job is kept for it meanwhile, if there is one.
+    Called(Option<Call>),
+    /// Nobody has it.
+    Alone,
+}
 
-/// How a stock hook has answered.
-enum Answered {
-    Accepts,
-    Refuses(String),
-    /// It has ended.
-    Not,
+/// What a stock hook makes of it.
+enum Offered {
+    Answered(Stock, nix_hook::Answer),
+    /// It has ended without an answer.
+    Ended(ExitStatus),
+}
+
+/// What Nix says after the try.
+struct Inputs {
+    bytes: Vec<u8>,
+    /// Nix has said all.
+    ended: bool,
 }
 
 impl Hook {
@@ -38,150 +49,155 @@ impl Hook {
     pub(super) fn build(
         &mut self,
         nix: &impl AsFd,
-        log: &mut impl Write,
-        asked: &Try,
-        mut told: Vec<u8>,
-        call: &Call,
+        log: &mut (impl Write + AsFd),
+        (asked, told): (&Try, Vec<u8>),
+        call: Call,
+        ask: Ask<'_>,
     ) -> Result<ExitStatus, HookError> {
-        let goes_on = listen(nix, &mut told, call)?;
-        // Many may be called at once, and Nix is to go on giving out what comes next.
-        let _ = rustix::process::nice(NICE);
-        let mut declined = 0;
-        let mut stock = loop {
-            let mut stock = self.start(Stdio::piped())?;
-            stock.tell(&asked.bytes);
-            match hear_answer(&mut stock, log)? {
-                Answered::Accepts => break stock,
-                Answered::Refuses(answer) => {
-                    stock.finish()?;
-                    declined += u32::from(answer != POSTPONE);
-                    if declined >= MAX_DECLINED {
-                        return Err(HookError::Refused { program: self.program.clone(), answer });
-                    }
-                    #[expect(
-                        clippy::disallowed_methods,
-                        reason = "nobody tells when a stock hook would accept"
-                    )]
-                    thread::sleep(self.pause);
-                }
-                Answered::Not => return stock.finish(),
-            }
-        };
-        self.log_reader = None;
-        stock.tell(&told);
-        drop(told);
-        // From here on the stock hook has the job.
-        relay_both(nix, goes_on, &mut stock, log)?;
-        stock.finish()
-    }
-}
-
-/// Takes in what Nix says, until the daemon calls. Whether Nix has more to say: it tells the inputs at
-/// once, and would wait for a hook that does not listen.
-fn listen(nix: &impl AsFd, told: &mut Vec<u8>, call: &Call) -> Result<bool, HookError> {
-    let mut part = [0; 4096];
-    let mut called = false;
-    loop {
-        let mut fds =
-            [nix.as_fd(), call.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        if called {
-            let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-            // An error is as good as nothing to be read.
-            let _ = poll(&mut fds, Some(&at_once));
-        } else {
-            thrift::wait_any(&mut fds);
-        }
-        called = called || !fds[1].revents().is_empty();
-        if fds[0].revents().is_empty() {
-            if called {
-                return Ok(true);
-            }
-            continue;
-        }
-        match read(nix, &mut part)? {
-            None => {}
-            Some(0) => {
-                if !called {
-                    thrift::wait_readable(call);
-                }
-                return Ok(false);
-            }
-            Some(read) => told.extend_from_slice(&part[..read]),
-        }
-        if told.len() > MAX_SETTINGS {
-            return Ok(true);
-        }
-    }
-}
-
-/// The stock hook's answer; the log messages before it go to Nix.
-fn hear_answer(stock: &mut Stock, log: &mut impl Write) -> Result<Answered, HookError> {
-    let Some(stderr) = &stock.child.stderr else { return Ok(Answered::Not) };
-    let mut answers = Answers::default();
-    let mut part = [0; 4096];
-    loop {
-        match read(stderr, &mut part)? {
-            None => continue,
-            Some(0) => return Ok(Answered::Not),
-            Some(read) => answers.feed(&part[..read]),
-        }
+        let mut inputs = Inputs { bytes: told, ended: false };
+        let mut failures = 0;
+        let mut step = Step::Queued(call);
         loop {
-            match answers.hear() {
-                Said::Nothing => break,
-                Said::Other(bytes) => pass_on(log, &bytes)?,
-                Said::Refuses(answer) => return Ok(Answered::Refuses(answer)),
-                Said::Accepts => {
-                    // What follows at once is for the log.
-                    while let Said::Other(bytes) = answers.hear() {
-                        pass_on(log, &bytes)?;
+            step = match step {
+                Step::Queued(mut call) => match inputs.listen(nix, &mut call)? {
+                    true => Step::Called(Some(call)),
+                    false => Step::Alone,
+                },
+                Step::Called(call) => match self.offer(asked, log)? {
+                    Offered::Ended(status) => return Ok(status),
+                    Offered::Answered(mut stock, nix_hook::Answer::Accepts) => {
+                        // Until its end the job is the stock hook's.
+                        let _kept = call;
+                        return self.hand_over(nix, inputs, &mut stock, log);
                     }
-                    return Ok(Answered::Accepts);
+                    Offered::Answered(mut stock, answer) => {
+                        stock.finish()?;
+                        if let nix_hook::Answer::Declines(answer) = answer {
+                            failed(&mut failures, format!("{} answers {answer}", self.program))?;
+                        }
+                        Step::Alone
+                    }
+                },
+                Step::Alone => {
+                    if is_gone(log, self.pause) {
+                        return Ok(ExitStatus::default());
+                    }
+                    match ask(0, asked) {
+                        Some(Answer { reply: HookReply::Taken { .. }, call }) => Step::Queued(call),
+                        Some(_) => Step::Called(None),
+                        None => {
+                            let why = "the roost daemon does not answer";
+                            failed(&mut failures, why.to_owned())?;
+                            Step::Alone
+                        }
+                    }
+                }
+            };
+        }
+    }
+
+    /// Starts a stock hook and asks it for this. What it says before its answer is for the log.
+    fn offer(&mut self, asked: &Try, log: &mut impl Write) -> Result<Offered, HookError> {
+        let mut stock = self.start(Stdio::piped())?;
+        stock.tell(&asked.bytes);
+        let mut answers = Answers::default();
+        let mut answer = None;
+        let mut part = [0; 4096];
+        while let (None, Some(stderr)) = (&answer, &stock.child.stderr) {
+            match read(stderr, &mut part)? {
+                None => continue,
+                Some(0) => break,
+                Some(read) => answers.feed(&part[..read]),
+            }
+            loop {
+                match answers.hear() {
+                    Said::Nothing => break,
+                    Said::Other(bytes) => pass_on(log, &bytes)?,
+                    Said::Answer(given) => answer = answer.or(Some(given)),
+                }
+            }
+        }
+        match answer {
+            Some(answer) => Ok(Offered::Answered(stock, answer)),
+            None => stock.finish().map(Offered::Ended),
+        }
+    }
+
+    /// Has the stock hook hear the rest of what Nix says, and Nix all that the stock hook says, to its end.
+    fn hand_over(
+        &mut self,
+        nix: &impl AsFd,
+        mut inputs: Inputs,
+        stock: &mut Stock,
+        log: &mut impl Write,
+    ) -> Result<ExitStatus, HookError> {
+        self.log_reader = None;
+        let mut hears = stock.tell(&std::mem::take(&mut inputs.bytes)) && !inputs.ended;
+        let mut part = [0; 4096];
+        loop {
+            if !hears {
+                drop(stock.child.stdin.take());
+            }
+            let Some(stderr) = &stock.child.stderr else { return stock.finish() };
+            let ready = thrift::wait_any([
+                Some(stderr.as_fd()),
+                stock.ended.as_ref().map(AsFd::as_fd),
+                hears.then(|| nix.as_fd()),
+            ]);
+            match ready {
+                [true, ..] => match read(stderr, &mut part)? {
+                    Some(0) => return stock.finish(),
+                    Some(read) => pass_on(log, &part[..read])?,
+                    None => {}
+                },
+                // Others may hold its standard error open for longer.
+                [false, true, _] => return stock.finish(),
+                [false, false, _] => {}
+            }
+            if ready[2] {
+                match read(nix, &mut part)? {
+                    Some(0) => hears = false,
+                    Some(read) => hears = stock.tell(&part[..read]),
+                    None => {}
                 }
             }
         }
     }
 }
 
-/// Relays what Nix still has to say, and all that the stock hook says, until that has ended.
-fn relay_both(
-    nix: &impl AsFd,
-    mut goes_on: bool,
-    stock: &mut Stock,
-    log: &mut impl Write,
-) -> Result<(), HookError> {
-    let mut part = [0; 4096];
-    loop {
-        if !goes_on {
-            drop(stock.child.stdin.take());
-        }
-        let Some(stderr) = &stock.child.stderr else { return Ok(()) };
-        let ended = stock.ended.as_ref().map(AsFd::as_fd);
-        let mut fds = vec![stderr.as_fd()];
-        fds.extend(ended);
-        let from_nix = goes_on.then_some(fds.len());
-        fds.extend(goes_on.then(|| nix.as_fd()));
-        let mut fds: Vec<_> =
-            fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        thrift::wait_any(&mut fds);
-        let is_ready = |at: usize| !fds[at].revents().is_empty();
-        if is_ready(0) {
-            match read(stderr, &mut part)? {
-                Some(0) => return Ok(()),
-                Some(read) => pass_on(log, &part[..read])?,
-                None => {}
+impl Inputs {
+    /// Takes in what Nix says, until the daemon calls: Nix would wait for a hook that does not listen.
+    /// Whether the call comes.
+    fn listen(&mut self, nix: &impl AsFd, call: &mut Call) -> Result<bool, HookError> {
+        let mut part = [0; 4096];
+        while !call.is_at_hand() && self.bytes.len() <= MAX_SETTINGS {
+            let nix_speaks = (!self.ended).then(|| nix.as_fd());
+            let [from_nix, _] = thrift::wait_any([nix_speaks, Some(call.as_fd())]);
+            if !from_nix {
+                return Ok(call.comes());
             }
-        } else if ended.is_some() && is_ready(1) {
-            // Others may hold its standard error open for longer.
-            return Ok(());
-        }
-        if from_nix.is_some_and(is_ready) {
             match read(nix, &mut part)? {
-                Some(0) => goes_on = false,
-                Some(read) => goes_on = stock.tell(&part[..read]),
+                Some(0) => self.ended = true,
+                Some(read) => self.bytes.extend_from_slice(&part[..read]),
                 None => {}
             }
         }
+        Ok(true)
     }
+}
+
+/// Nobody has taken it once more: an error if that was too often.
+fn failed(failures: &mut u32, why: String) -> Result<(), HookError> {
+    *failures += 1;
+    if *failures < MAX_FAILURES { Ok(()) } else { Err(HookError::NotTaken(why)) }
+}
+
+/// Waits for so long, or until nobody reads what is said to Nix any more. Whether that is so.
+fn is_gone(log: &impl AsFd, pause: Duration) -> bool {
+    // No events are asked for: the kernel tells of errors only.
+    let mut fds = [PollFd::new(log, PollFlags::empty())];
+    let pause = Timespec::try_from(pause).ok();
+    poll(&mut fds, pause.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
 fn pass_on(log: &mut impl Write, bytes: &[u8]) -> Result<(), HookError> {

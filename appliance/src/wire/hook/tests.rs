@@ -77,18 +77,18 @@ impl Scene {
     }
 
     fn finish(&self, nix: OwnedFd, speaks: JoinHandle<()>, reply: Option<&HookReply>) -> Story {
-        let mut answers = Vec::new();
         let answer = |_: &Try| Some(Answer { reply: reply?.clone(), call: called() });
-        let status = self.serve(&nix, &mut answers, &answer).unwrap();
+        let status = self.serve(&nix, &mut self.nix_hears(), &answer).unwrap();
         drop(nix);
         speaks.join().unwrap();
-        Story { heard: self.heard(), answers: String::from_utf8(answers).unwrap(), status }
+        let answers = std::fs::read_to_string(self.folder.path().join("answers")).unwrap();
+        Story { heard: self.heard(), answers, status }
     }
 
     fn serve(
         &self,
         nix: &OwnedFd,
-        answers: &mut impl Write,
+        answers: &mut File,
         answer: &dyn Fn(&Try) -> Option<Answer>,
     ) -> Result<ExitStatus, HookError> {
         let mut hook = Hook { pause: Duration::ZERO, ..Hook::new(self.stock(), None) };
@@ -100,14 +100,26 @@ impl Scene {
         hook.serve(nix, answers, &ask)
     }
 
+    fn nix_hears(&self) -> File {
+        File::create(self.folder.path().join("answers")).unwrap()
+    }
+
     fn heard(&self) -> Option<Vec<u8>> {
         std::fs::read(self.folder.path().join("heard")).ok()
     }
 }
 
+/// A call, and the daemon's end of it.
+fn call() -> (Call, UnixStream) {
+    let (call, daemon) = UnixStream::pair().unwrap();
+    (Call::new(call, UnixStream::pair().unwrap().0), daemon)
+}
+
 /// The daemon has called.
 fn called() -> Call {
-    Call::of(UnixStream::pair().unwrap().0)
+    let (call, mut daemon) = call();
+    daemon.write_all(HookReply::CALL.as_bytes()).unwrap();
+    call
 }
 
 fn taken() -> HookReply {
@@ -180,7 +192,7 @@ fn what_the_daemon_takes_is_accepted_at_once_and_the_stock_hook_started_when_it_
         let (read, write) = pipe();
         (read, File::from(write))
     });
-    let (call, daemon) = UnixStream::pair().unwrap();
+    let (call, mut daemon) = call();
     let heard = scene.folder.path().join("heard");
     let plays_nix = thread::spawn({
         let (told, inputs) = (told.clone(), inputs.clone());
@@ -192,11 +204,12 @@ fn what_the_daemon_takes_is_accepted_at_once_and_the_stock_hook_started_when_it_
             assert_eq!(accepted, ["# accept", "ssh-ng://there"]);
             assert!(!heard.exists(), "the stock hook is not started yet");
             to_hook.write_all(&inputs).unwrap();
-            drop((to_hook, daemon));
+            daemon.write_all(HookReply::CALL.as_bytes()).unwrap();
+            drop(to_hook);
             lines.collect::<Vec<_>>()
         }
     });
-    let call = RefCell::new(Some(Call::of(call)));
+    let call = RefCell::new(Some(call));
     let answer = |_: &Try| Some(Answer { reply: taken(), call: call.take().unwrap() });
     let status = scene.serve(&nix, &mut answers, &answer).unwrap();
     drop(answers);
@@ -210,19 +223,12 @@ fn a_stock_hook_that_puts_off_what_was_taken_is_asked_again() {
     let scene = Scene {
         then: r#"n=$(cat "$0/n" 2>/dev/null || echo 0); echo $((n + 1)) >"$0/n"
             if [ "$n" -lt 2 ]; then echo '# postpone' >&2; cat; exit; fi
-            printf '# accept
-x
-' >&2; cat"#,
+            printf '# accept\nx\n' >&2; cat"#,
         ..Scene::new()
     };
     let told = [ours(), a_try("a", 0, "riscv64-linux")].concat();
     let story = scene.play([told.clone(), number(0)].concat(), Some(&taken()));
-    assert_eq!(
-        story.answers,
-        "# accept
-ssh-ng://there
-"
-    );
+    assert_eq!(story.answers, "# accept\nssh-ng://there\n");
     assert_eq!(
         story.heard,
         Some([told, number(0)].concat()),
@@ -237,9 +243,62 @@ fn a_stock_hook_that_never_takes_what_was_taken_is_an_error_that_says_so() {
     let (nix, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let speaks = speak(writer, [ours(), a_try("a", 0, "riscv64-linux")].concat());
     let answer = |_: &Try| Some(Answer { reply: taken(), call: called() });
-    let error = scene.serve(&nix, &mut Vec::new(), &answer).unwrap_err().to_string();
+    let error = scene.serve(&nix, &mut scene.nix_hears(), &answer).unwrap_err().to_string();
     speaks.join().unwrap();
-    assert!(error.contains("does not take") && error.contains("(decline)"), "{error}");
+    assert!(error.contains("cannot have it built: sh answers decline"), "{error}");
+}
+
+#[test]
+fn a_daemon_that_ends_before_it_calls_is_asked_again_and_no_stock_hook_started_meanwhile() {
+    let scene = Scene { then: ACCEPTS, ..Scene::new() };
+    let (nix, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let told = [ours(), a_try("a", 0, "riscv64-linux"), number(0)].concat();
+    let speaks = speak(writer, told.clone());
+    let times = RefCell::new(0);
+    let answer = |_: &Try| {
+        *times.borrow_mut() += 1;
+        assert_eq!(scene.heard(), None);
+        match *times.borrow() {
+            // It ends without a word, is away, and is back.
+            1 => Some(Answer { reply: taken(), call: call().0 }),
+            2 | 3 => None,
+            _ => Some(Answer { reply: taken(), call: called() }),
+        }
+    };
+    scene.serve(&nix, &mut scene.nix_hears(), &answer).unwrap();
+    speaks.join().unwrap();
+    assert_eq!((*times.borrow(), scene.heard()), (4, Some(told)));
+}
+
+#[test]
+fn a_daemon_that_is_not_back_in_time_is_an_error_that_says_so() {
+    let scene = Scene::new();
+    let (nix, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let speaks = speak(writer, [ours(), a_try("a", 0, "riscv64-linux")].concat());
+    let first = RefCell::new(Some(call().0));
+    let answer = |_: &Try| Some(Answer { reply: taken(), call: first.take()? });
+    let error = scene.serve(&nix, &mut scene.nix_hears(), &answer).unwrap_err().to_string();
+    speaks.join().unwrap();
+    assert!(error.contains("the roost daemon does not answer"), "{error}");
+    assert_eq!(scene.heard(), None);
+}
+
+#[test]
+fn what_nobody_takes_ends_with_the_nix_that_wants_it() {
+    let scene = Scene { then: "echo '# postpone' >&2; cat", ..Scene::new() };
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let ((nix, writer), (reader, answers)) = (pipe(), pipe());
+    let speaks = speak(writer, [ours(), a_try("a", 0, "riscv64-linux")].concat());
+    let reader = RefCell::new(Some(reader));
+    let answer = |_: &Try| {
+        // When it is asked for the second time, Nix has gone.
+        if scene.asked.borrow().len() > 1 {
+            drop(reader.take());
+        }
+        Some(Answer { reply: taken(), call: called() })
+    };
+    assert!(scene.serve(&nix, &mut File::from(answers), &answer).unwrap().success());
+    speaks.join().unwrap();
 }
 
 #[test]
@@ -251,12 +310,7 @@ fn a_stock_hook_that_ends_without_an_answer_to_what_was_taken_is_ended_like() {
 
 #[test]
 fn what_is_taken_has_a_stock_hook_of_its_own() {
-    let scene = Scene {
-        then: r#"printf '# accept
-x
-' >&2; cat"#,
-        ..Scene::new()
-    };
+    let scene = Scene { then: r"printf '# accept\nx\n' >&2; cat", ..Scene::new() };
     let (nix, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let others = a_try("others", 0, "riscv64-linux");
     let own = a_try("own", 0, "riscv64-linux");
@@ -266,17 +320,11 @@ x
         let reply = if takes { taken() } else { HookReply::Elsewhere };
         Some(Answer { reply, call: called() })
     };
-    let mut answers = Vec::new();
-    scene.serve(&nix, &mut answers, &answer).unwrap();
+    scene.serve(&nix, &mut scene.nix_hears(), &answer).unwrap();
     speaks.join().unwrap();
     assert_eq!(scene.heard(), Some([ours(), own, number(0)].concat()));
-    assert_eq!(
-        answers,
-        b"# accept
-ssh-ng://there
-",
-        "the first one's answer is its own"
-    );
+    let answers = std::fs::read_to_string(scene.folder.path().join("answers")).unwrap();
+    assert_eq!(answers, "# accept\nssh-ng://there\n", "the first one's answer is its own");
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod divert;
 mod handshake;
 mod pump;
 
-use std::{pin::pin, time::Duration};
+use std::pin::pin;
 
 use nix_compat::{
     nar::copy_nar,
@@ -25,7 +25,7 @@ use tokio::{
 
 use self::pump::{copy_upload, pump};
 use super::{
-    local_nix::{Daemon, LocalNix},
+    local_nix::{Daemon, KEPT_IDLE, LocalNix, USED_AGAIN},
     session::SessionError,
     stream::{Incoming, Outgoing, hung_up},
 };
@@ -41,17 +41,10 @@ pub(super) enum Lifetime {
     /// As long as the client's session.
     Session,
     /// Until a job has failed, an output is fetched, or the client turns to the next job, and then for
-    /// [`IDLE`], or into the next jobs as long as it is younger than [`USED_AGAIN`]: for a peer whose
+    /// [`KEPT_IDLE`], or into the next jobs as long as it is younger than [`USED_AGAIN`]: for a peer whose
     /// session goes on for ever.
     Job,
 }
-
-/// How long a peer's connection to nix-daemon may be used for further jobs: opening one costs nix-daemon
-/// more than a small build does.
-const USED_AGAIN: Duration = Duration::from_secs(60);
-
-/// How long one that nobody uses is kept.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// The session of one client, after the handshake.
 pub(super) struct Relay<'a, B> {
@@ -232,7 +225,7 @@ impl<B: Builds> Relay<'_, B> {
         if self.lifetime == Lifetime::Job {
             let is_young = |daemon: &mut Daemon| daemon.opened.elapsed() < USED_AGAIN;
             self.daemon = self.daemon.take_if(is_young);
-            self.idle_until = Some(Instant::now() + IDLE);
+            self.idle_until = self.daemon.is_some().then(|| Instant::now() + KEPT_IDLE);
         }
     }
 

@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     model::{JobEvent, Payload, Refusal},
     wire::testing::{
-        Asked, Calls, FakeNix, NixConnection, WorkerClient, drv, finish, path, result, soon,
+        Asked, Calls, FakeNix, NixConnection, WorkerClient, drv, finish, pass, path, result, soon,
         streams,
     },
 };
@@ -428,7 +428,7 @@ async fn a_peers_connection_to_nix_daemon_serves_its_next_jobs_until_it_is_idle_
         finish(&events, result(BuildStatus::PermanentFailure)).await;
     });
     assert!(!failed.unwrap().is_success());
-    pass(IDLE).await;
+    pass(KEPT_IDLE).await;
     assert!(daemon.is_closed().await, "it is idle");
 
     let (built, ()) = tokio::join!(build(&mut client, "y"), async {
@@ -455,11 +455,4 @@ async fn a_peers_connection_to_nix_daemon_serves_its_next_jobs_until_it_is_idle_
     });
     assert!(!failed.unwrap().is_success());
     assert!(second.is_closed().await, "it is old");
-}
-
-/// Lets time pass for this test.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
 }
