@@ -1,6 +1,6 @@
 //! Builds that do not end well: what the user is told, and that asking again builds again.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use roost_lab::{
     Host, Lan, Output, Release, Result,
@@ -44,22 +44,28 @@ fn build(ws: &Host, nix: Nix, expr: &str, builders: &str) -> Result<Output> {
 fn a_failure_is_told(release: Release) -> Result<()> {
     let lan = Lan::new()?;
     let [ws, board] = hosts(&lan, release, "")?;
+    let asked = Cell::new(0);
+    let ask = |nix, expr: &str, builders: &str| {
+        asked.set(asked.get() + 1);
+        build(&ws, nix, expr, builders)
+    };
     for (way, builders) in ways(&board) {
         for nix in Nix::ALL {
             let salt = format!("{way} {nix:?}");
             let drv = Drv::new("broken", SYSTEM, "echo it hurts here; exit 3").salt(&salt).expr();
             let after = Drv::new("after", SYSTEM, "cat $broken >$out").attr("broken", &drv).expr();
             for attempt in 1..=2 {
-                let output = build(&ws, nix, &after, &builders)?;
+                let output = ask(nix, &after, &builders)?;
                 let context = format!("{salt}, attempt {attempt}: {output}");
                 assert!(!output.success(), "{context}");
                 assert!(output.stderr.contains("broken.drv' failed with exit code"), "{context}");
                 assert!(output.stderr.contains("it hurts here"), "{context}");
-                // nix-daemon packs it when its client has been told. On a busy machine it was seen to keep none.
+                // nix-daemon packs it when its client has been told, and keeps none if the client is gone by
+                // then, as happens on a busy machine: then it has to be asked again.
                 let log = format!("nix log {}", builds::instantiate(&ws, &drv)?);
                 lan.wait_until(SOON, "the log is kept", || {
                     let kept = ws.check(&log).is_ok_and(|log| log.contains("it hurts here"));
-                    kept || build(&ws, nix, &after, &builders).is_err()
+                    kept || ask(nix, &after, &builders).is_err()
                 })?;
             }
         }
@@ -70,7 +76,7 @@ fn a_failure_is_told(release: Release) -> Result<()> {
     // A job that has ended and is asked for again takes the place of the old one.
     assert_eq!(failed, 6, "one job for each derivation");
     let starts = board.service_log(roost_lab::Service::ROOST).matches(" started ").count();
-    assert_eq!(starts, 12, "each was built twice, and what depends on it never");
+    assert_eq!(starts, asked.get(), "each was built as often as asked for, what needs it never");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Files that outlast a power cut.
+//! Files that outlast a power cut, and folders that one process changes at a time.
 
 use std::{
     fs::{self, File, Permissions},
@@ -6,6 +6,8 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
 };
+
+use rustix::fs::{FlockOperation, flock};
 
 /// Writes a whole file durably or not at all, and not if it has this content already: an SD card
 /// wears out.
@@ -31,4 +33,52 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()
 /// It may not be.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// A folder that everybody else who locks it leaves alone until this is dropped (flock(2)).
+#[derive(Debug)]
+pub struct Locked(File);
+
+impl Locked {
+    /// Locks the folder itself: a file that is closed after it was open for writing would look to those
+    /// who watch the folder as if something had changed.
+    ///
+    /// # Errors
+    /// The folder cannot be opened or locked; [`io::ErrorKind::WouldBlock`] if somebody else has the lock
+    /// and it was not to be waited for.
+    pub fn folder(folder: &Path, wait: bool) -> io::Result<Self> {
+        let lock = File::open(folder)?;
+        flock(
+            &lock,
+            match wait {
+                true => FlockOperation::LockExclusive,
+                false => FlockOperation::NonBlockingLockExclusive,
+            },
+        )?;
+        Ok(Self(lock))
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // To close it is not enough: a child that is between fork and exec has the same open file.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_when_it_is_dropped_though_a_child_still_has_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let locked = Locked::folder(folder.path(), false).unwrap();
+        let of_child = locked.0.try_clone().unwrap();
+        let refused = Locked::folder(folder.path(), false).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(locked);
+        Locked::folder(folder.path(), false).unwrap();
+        drop(of_child);
+    }
 }

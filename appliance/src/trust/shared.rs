@@ -1,13 +1,11 @@
 //! What this node trusts, shared by the parts of the daemon and by the commands.
 
 use std::{
-    fs::File,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use board_support::Announcement;
-use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
 use super::{
@@ -17,6 +15,7 @@ use super::{
     registrar::Registrar,
     roster::{Role, SignedRoster},
 };
+use crate::durable::Locked;
 
 /// Where the files are.
 #[derive(Clone, Debug)]
@@ -28,14 +27,9 @@ pub struct Places {
 }
 
 impl Places {
-    /// Keeps others from reading and changing the files until it is dropped. What is locked is the
-    /// folder itself: a file that is closed after it was open for writing would look to those who watch
-    /// the folder as if something had changed.
-    fn lock(&self) -> Result<File, TrustError> {
-        let lock = File::open(&self.trust).map_err(TrustError::file("open", &self.trust))?;
-        flock(&lock, FlockOperation::LockExclusive)
-            .map_err(|errno| TrustError::file("lock", &self.trust)(errno.into()))?;
-        Ok(lock)
+    /// Keeps others from reading and changing the files until it is dropped.
+    fn lock(&self) -> Result<Locked, TrustError> {
+        Locked::folder(&self.trust, true).map_err(TrustError::file("lock", &self.trust))
     }
 }
 

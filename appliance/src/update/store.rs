@@ -1,7 +1,7 @@
 //! Where the state of an update is kept, and who may change it.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder},
     io,
     os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
@@ -9,10 +9,6 @@ use std::{
 };
 
 use nix_compat::store_path::StorePath;
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -20,7 +16,7 @@ use super::{
     state::{Flags, Progress, Update, VERSION},
 };
 use crate::{
-    durable::{sync_folder, write_atomically},
+    durable::{Locked, sync_folder, write_atomically},
     names,
     trust::Order,
 };
@@ -86,7 +82,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Held<'a> {
     store: &'a Store,
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Store {
@@ -154,11 +150,10 @@ impl Store {
     /// [`UpdateError::Busy`] if somebody else does.
     pub fn hold(&self) -> Result<Held<'_>, UpdateError> {
         self.make()?;
-        let lock = File::open(&self.folder).map_err(failed("open", &self.folder))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Held { store: self, _lock: lock }),
-            Err(Errno::WOULDBLOCK) => Err(UpdateError::Busy),
-            Err(errno) => Err(failed("lock", &self.folder)(errno.into())),
+        match Locked::folder(&self.folder, false) {
+            Ok(lock) => Ok(Held { store: self, _lock: lock }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(UpdateError::Busy),
+            Err(error) => Err(failed("lock", &self.folder)(error)),
         }
     }
 
