@@ -3,17 +3,20 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hint::black_box,
+    sync::Arc,
     time::Duration,
 };
 
 use criterion::Criterion;
 use roost::{
-    model::ANYWHERE,
+    model::{ANYWHERE, Input, Supply},
     place::{Among, Given, Health, JobFacts, NodeFacts, Plan, Policy, Times, Turn, order},
 };
 
 const JOBS: u32 = 10_000;
 const NODES: u32 = 100;
+/// Paths that jobs need.
+const INPUTS: u32 = 5_000;
 const SYSTEMS: [&str; 2] = ["aarch64-linux", "riscv64-linux"];
 
 fn nodes() -> Vec<NodeFacts> {
@@ -31,15 +34,27 @@ fn nodes() -> Vec<NodeFacts> {
         assigned: 1,
         big: 0,
         busy: 1,
+        supply: Supply {
+            lacks: Arc::new((0..INPUTS).map(|number| (number + at) % 3 == 0).collect()),
+            ..Supply::default()
+        },
         jobs: vec![Given { left_s: f64::from(at), then_s: f64::from(at * 7 % 100) }],
         health: Health::Ready,
     };
     (0..NODES).map(node).collect()
 }
 
+/// As many of a job as count in a large package: no two jobs after each other have the same.
+fn inputs(job: u32) -> Vec<Input> {
+    let input =
+        |at: u32| Input { number: (job * 7 + at * 13) % INPUTS, bytes: 1_u64 << (20 + at % 8) };
+    (0..30).map(input).collect()
+}
+
 fn place(c: &mut Criterion) {
     let (nodes, features) = (nodes(), BTreeSet::from(["benchmark".to_owned()]));
     let clients: Vec<String> = (0..5).map(|at| format!("user{at} (pid {at})")).collect();
+    let inputs: Vec<_> = (0..INPUTS).map(inputs).collect();
     let jobs = |known: bool| -> Vec<JobFacts<'_>> {
         let job = |at: u32| JobFacts {
             system: SYSTEMS[at as usize % SYSTEMS.len()],
@@ -57,6 +72,7 @@ fn place(c: &mut Criterion) {
             big: at % 50 == 0,
             avoid: None,
             misses: 0,
+            inputs: &inputs[at as usize % inputs.len()],
         };
         (0..JOBS).map(job).collect()
     };

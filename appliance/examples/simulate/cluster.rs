@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use roost::place::{Health, NodeFacts};
+use roost::{
+    model::Supply,
+    place::{Health, NodeFacts},
+};
 
 use crate::graph::SYSTEM;
 
@@ -71,6 +74,7 @@ impl Cluster {
             big: 0,
             busy: 0,
             jobs: Vec::new(),
+            supply: Supply::default(),
             speed: machine.speed,
             health: Health::Ready,
         };

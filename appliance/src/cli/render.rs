@@ -272,7 +272,8 @@ fn candidates(nodes: &[Candidate], was: bool) -> String {
         (None, _) => "-".to_owned(),
         (Some(s), _) if s < 0.5 => "at once".to_owned(),
         // What such builds take says when the ones before it are over.
-        (Some(_), None) => "when a slot is free".to_owned(),
+        (Some(_), None) if node.reason.is_empty() => "when a slot is free".to_owned(),
+        (Some(_), None) => "with a slot and all inputs".to_owned(),
         (Some(s), Some(_)) => format!("in about {}", human::roughly(s)),
     };
     for node in nodes {

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use nix_compat::store_path::StorePath;
 
 use crate::{
-    dispatch::{Inputs, Nodes},
+    dispatch::{Inputs, Nodes, Stores},
     execute::{Execute, Link, Peer, Pool, Queries},
     fleet::{Board, Fleet},
     learn::{Source, Table},
@@ -111,6 +111,33 @@ fn board_facts(board: &Arc<Board>) -> NodeFacts {
     let view = board.node();
     let facts = NodeFacts::of(&view, board.health());
     NodeFacts { ahead: ahead(view.slots), busy: view.running + view.queued, ..facts }
+}
+
+/// The stores of this node and of the boards.
+pub(super) struct AllStores {
+    pub(super) queries: Queries,
+    pub(super) fleet: Fleet,
+}
+
+impl Stores for AllStores {
+    fn sizes<'a>(
+        &'a self,
+        paths: &'a [StorePath],
+    ) -> BoxFuture<'a, Result<Vec<Option<u64>>, String>> {
+        Box::pin(async move { self.queries.sizes(paths).await.map_err(|error| error.to_string()) })
+    }
+
+    fn valid_at<'a>(
+        &'a self,
+        board: &'a str,
+        paths: &'a BTreeSet<StorePath>,
+    ) -> BoxFuture<'a, Result<BTreeSet<StorePath>, String>> {
+        Box::pin(async move {
+            let link = self.fleet.board(board).and_then(|board| board.link());
+            let link = link.ok_or("it is away")?;
+            link.valid(paths).await.map_err(|error| error.to_string())
+        })
+    }
 }
 
 /// The local store, asked whether a job's inputs are in it.

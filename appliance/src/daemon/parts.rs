@@ -20,7 +20,7 @@ use super::{
     builder::Here,
     emulation::{self, Second},
     here::{self, Facts},
-    nodes::{AllNodes, LocalStore},
+    nodes::{AllNodes, AllStores, LocalStore},
     own::{self, open_trust},
     sshd::Sshd,
     system,
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::{Config, Placement, Rule},
     discover::Service,
-    dispatch::{self, Dispatcher, Inputs, Paths, Patience, Policies},
+    dispatch::{self, Dispatcher, Inputs, Paths, Patience, Policies, Stores},
     execute::{BuildSettings, LocalNix, Pool, Queries},
     fleet::{self, Fleet, Places},
     graph::{self, Keeper},
@@ -108,6 +108,9 @@ impl Parts {
             Some(_) => Some(Arc::new(LocalStore(queries.clone()))),
             None => None,
         };
+        let stores = fleet.clone().map(|fleet| {
+            Arc::new(AllStores { queries: queries.clone(), fleet }) as Arc<dyn Stores>
+        });
         let graph = config.workstation.enable.then(graph);
         let paths = graph.clone().map(|graph| Arc::new(graph) as Arc<dyn Paths>);
         let dispatcher = Dispatcher::new(dispatch::Parts {
@@ -117,6 +120,7 @@ impl Parts {
             logs: logs.clone(),
             nodes: Arc::new(nodes),
             inputs,
+            stores,
             paths,
             max_jobs: config.queue.max_jobs as usize,
             patience: Patience {

@@ -1,6 +1,6 @@
 //! The way into the queue: a job is promised once its record is on disk.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use nix_compat::store_path::StorePath;
 use tokio::sync::{mpsc, watch};
@@ -166,7 +166,15 @@ impl Dispatcher {
             notes: Vec::new(),
         };
         job.note(job.accepted_s, format!("accepted from {}", job.client.label));
-        self.0.queue.accept(&job, &submission.payload).await.map_err(|error| match error {
+        let (accepted, inputs) =
+            tokio::join!(self.0.queue.accept(&job, &submission.payload), async {
+                match job.key.site {
+                    Site::Elsewhere => self.survey(inputs).await,
+                    // Nothing has to be sent.
+                    Site::Here => Arc::default(),
+                }
+            });
+        accepted.map_err(|error| match error {
             QueueError::Full { held } => Refusal::Full { held },
             error => Refusal::Disk(error.to_string()),
         })?;
@@ -180,6 +188,7 @@ impl Dispatcher {
             state.advised.arrived(&job.key.drv_path);
             let demand = demanded(&self.0.rules, &job);
             let mut live = Live::new(job, demand, turn, log);
+            live.inputs = inputs;
             let few = state.open_jobs() < PAYLOADS_AT_HAND;
             live.payload = few.then_some(submission.payload);
             let ticket = self.attach(&mut live);

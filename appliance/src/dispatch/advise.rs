@@ -85,7 +85,7 @@ impl Dispatcher {
         let mut state = self.state();
         let estimates = self.estimates();
         local.speed = estimates.speed(&local.id);
-        let reckoner = Reckoner::new(estimates, self.0.paths.clone(), &mut nodes);
+        let reckoner = Reckoner::new(estimates, self.0.paths.clone(), &self.stocks(), &mut nodes);
         reckoner.count(&state, &mut nodes, now);
         // A client that comes back finds its job, or the result that a board has.
         let wanted = |live: &Live| live.job.key.drv_path == drv_path && is_wanted(live);

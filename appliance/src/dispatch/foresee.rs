@@ -64,6 +64,7 @@ impl Dispatcher {
             path_s: 0.0,
             avoid: None,
             misses: 0,
+            inputs: &[],
         };
         match place::decide(&job, facts) {
             Decision::Wait { on: WaitFor::Return, reason, .. } => Foresight::Waits(reason),

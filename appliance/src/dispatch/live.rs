@@ -1,6 +1,6 @@
 //! A job in memory: its record, how far it is, and who waits for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use nix_compat::nix_daemon::{BuildResult, BuildStatus};
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
@@ -8,8 +8,8 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use crate::{
     execute::{Copied, Measured, Stage},
     model::{
-        Candidate, Cores, Course, Demand, How, Job, JobState, JobView, Outputs, Payload, Site,
-        first_line,
+        Candidate, Cores, Course, Demand, How, Input, Job, JobState, JobView, Outputs, Payload,
+        Site, first_line,
     },
     queue::logs::LogWriter,
 };
@@ -59,6 +59,8 @@ pub(super) struct Live {
     pub(super) log: Option<LogWriter>,
     /// What to build, if it is still at hand from the acceptance; else the queue has it.
     pub(super) payload: Option<Payload>,
+    /// Those of its inputs that count, if that was found out.
+    pub(super) inputs: Arc<[Input]>,
     /// Whether somebody waited for it when it ended: they fetch its outputs at once.
     pub(super) awaited: bool,
     /// Whether its build is over and its slot free, though its outputs are still being seen to.
@@ -97,6 +99,7 @@ impl Live {
             task: None,
             log,
             payload: None,
+            inputs: Arc::default(),
             awaited: false,
             vacated: false,
             considered: Vec::new(),

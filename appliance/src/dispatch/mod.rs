@@ -18,6 +18,7 @@ mod outlook;
 mod pump;
 mod reckon;
 mod run;
+mod supply;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +34,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     execute::Execute,
-    learn::{Source, Table},
+    learn::{Source, Stocks, Table},
     model::{Ahead, Change, Demand, Job, JobId, JobKey, JobState},
     place::{NodeFacts, Policy, local::LocalFacts},
     queue::{
@@ -78,6 +79,22 @@ pub trait Inputs: Send + Sync {
     ) -> BoxFuture<'a, Result<BTreeSet<StorePath>, String>>;
 }
 
+/// The stores that inputs are in. An error is the reason why nothing was found out.
+pub trait Stores: Send + Sync {
+    /// The sizes of NARs in the local store, in the order of `paths`; none of what is not there.
+    fn sizes<'a>(
+        &'a self,
+        paths: &'a [StorePath],
+    ) -> BoxFuture<'a, Result<Vec<Option<u64>>, String>>;
+
+    /// Those of `paths` that are valid at a board.
+    fn valid_at<'a>(
+        &'a self,
+        board: &'a str,
+        paths: &'a BTreeSet<StorePath>,
+    ) -> BoxFuture<'a, Result<BTreeSet<StorePath>, String>>;
+}
+
 /// What is to be done after a derivation, for the client that waits for it.
 pub trait Paths: Send + Sync {
     /// The longest way from a derivation to what was asked for; none if it is not known, now or at all.
@@ -113,6 +130,8 @@ pub struct Parts {
     pub nodes: Arc<dyn Nodes>,
     /// Where inputs are checked before acceptance; `None` on a node that ships them later.
     pub inputs: Option<Arc<dyn Inputs>>,
+    /// Where inputs are; `None` on a node that sends none.
+    pub stores: Option<Arc<dyn Stores>>,
     /// What comes after each job; `None` on a node that nobody asks from its own store.
     pub paths: Option<Arc<dyn Paths>>,
     /// Unfinished jobs held at most.
@@ -152,6 +171,8 @@ struct Inner {
     logs: Logs,
     nodes: Arc<dyn Nodes>,
     inputs: Option<Arc<dyn Inputs>>,
+    stores: Option<Arc<dyn Stores>>,
+    stocks: Mutex<Stocks>,
     paths: Option<Arc<dyn Paths>>,
     max_jobs: usize,
     patience: Patience,
@@ -210,6 +231,8 @@ impl Dispatcher {
             logs: parts.logs,
             nodes: parts.nodes,
             inputs: parts.inputs,
+            stores: parts.stores,
+            stocks: Mutex::default(),
             paths: parts.paths,
             max_jobs: parts.max_jobs,
             patience: parts.patience,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{Asked, Dispatcher, reckon::Reckoner};
 use crate::{
     learn::Package,
-    model::{Demand, Expected, How, Outlook, Planned, Size},
+    model::{Demand, Expected, How, Outlook, Planned, Size, Supply},
     place::{Health, NodeFacts, Policy, Stuck, Task, Times, Timing, forecast},
 };
 
@@ -143,7 +143,7 @@ impl Dispatcher {
             could && local.forbidden.is_none()
         });
         let local_speed = local.as_ref().map(|local| estimates.speed(&local.id));
-        let reckoner = Reckoner::new(estimates, None, &mut nodes);
+        let reckoner = Reckoner::new(estimates, None, &self.stocks(), &mut nodes);
         reckoner.count(&self.state(), &mut nodes, Instant::now());
         let ready = nodes.iter().all(|node| !node.here || node.health == Health::Ready);
         // What the own Nix asks for, this node's own executor never has.
@@ -164,6 +164,7 @@ impl Dispatcher {
                 big: 0,
                 busy: 0,
                 jobs: Vec::new(),
+                supply: Supply::default(),
                 health: Health::Ready,
             });
         }

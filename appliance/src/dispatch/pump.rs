@@ -9,7 +9,9 @@ use tracing::info;
 use super::{Dispatcher, Live, State, live::Progress, now_s, reckon::Reckoner, run::Ending};
 use crate::{
     execute::Stage,
-    model::{ANYWHERE, Candidate, Cores, Demand, Job, JobId, JobKey, JobState, Outputs, Site},
+    model::{
+        ANYWHERE, Candidate, Cores, Demand, Input, Job, JobId, JobKey, JobState, Outputs, Site,
+    },
     place::{self, Among, Decision, JobFacts, NodeFacts, Plan, WaitFor},
     queue::rules,
 };
@@ -65,7 +67,7 @@ impl Dispatcher {
             0 => Arc::default(),
             _ => self.estimates(),
         };
-        let reckoner = Reckoner::new(estimates, self.0.paths.clone(), &mut facts);
+        let reckoner = Reckoner::new(estimates, self.0.paths.clone(), &self.stocks(), &mut facts);
         let mut round = Round { now, starts: Vec::new(), actions: Vec::new(), deadline: None };
         let mut movable = Vec::new();
         for (id, live) in &state.jobs {
@@ -91,8 +93,8 @@ impl Dispatcher {
         for (_, id) in movable {
             let Some(live) = state.jobs.get(&id) else { continue };
             let (record, demand) = (live.job.clone(), live.demand.clone());
-            let avoid = live.avoid.clone();
-            let job = self.job_facts(&reckoner, (&record, &demand), live, now);
+            let (inputs, avoid) = (live.inputs.clone(), live.avoid.clone());
+            let job = self.job_facts(&reckoner, (&record, &demand, &inputs), live, now);
             let job = JobFacts { avoid: avoid.as_deref(), ..job };
             let Some(live) = state.jobs.get_mut(&id) else { continue };
             if Self::reconsider(live, &job, &mut facts, &mut round) {
@@ -140,7 +142,8 @@ impl Dispatcher {
         mut facts: Vec<NodeFacts>,
     ) -> Vec<Candidate> {
         let now = Instant::now();
-        let reckoner = Reckoner::new(self.estimates(), self.0.paths.clone(), &mut facts);
+        let reckoner =
+            Reckoner::new(self.estimates(), self.0.paths.clone(), &self.stocks(), &mut facts);
         reckoner.count(state, &mut facts, now);
         let mut candidates = Vec::new();
         self.in_turn(&reckoner, state, (&facts, now), |live, job, plan| {
@@ -178,7 +181,7 @@ impl Dispatcher {
             .iter()
             .map(|live| JobFacts {
                 avoid: live.avoid.as_deref(),
-                ..self.job_facts(reckoner, (&live.job, &live.demand), live, now)
+                ..self.job_facts(reckoner, (&live.job, &live.demand, &live.inputs), live, now)
             })
             .collect();
         let turns = jobs.iter().zip(&waiting).map(|(job, live)| place::Turn {
@@ -199,7 +202,7 @@ impl Dispatcher {
     fn job_facts<'a>(
         &self,
         reckoner: &Reckoner,
-        (job, demand): (&'a Job, &'a Demand),
+        (job, demand, inputs): (&'a Job, &'a Demand, &'a [Input]),
         live: &Live,
         now: Instant,
     ) -> JobFacts<'a> {
@@ -227,6 +230,7 @@ impl Dispatcher {
             path_s,
             avoid: None,
             misses: live.misses,
+            inputs,
         }
     }
 

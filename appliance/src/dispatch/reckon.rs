@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Paths, State};
 use crate::{
-    learn::{Estimates, LONG, Package},
+    learn::{Estimates, LONG, Package, Stocks},
     model::{Cores, How, Job, JobState, Size},
     place::{Given, NodeFacts, Times, left_s},
 };
@@ -21,14 +21,16 @@ pub(super) struct Reckoner {
 }
 
 impl Reckoner {
-    /// Of these nodes, which are told how fast they are.
+    /// Of these nodes, which are told how fast they are, and what they lack.
     pub(super) fn new(
         estimates: Arc<Estimates>,
         paths: Option<Arc<dyn Paths>>,
+        stocks: &Stocks,
         facts: &mut [NodeFacts],
     ) -> Self {
         for node in &mut *facts {
             node.speed = estimates.speed(&node.id);
+            node.supply = stocks.supply(&node.id);
         }
         let emulating = facts.iter().filter(|node| !node.emulated.is_empty()).cloned().collect();
         Self { estimates, paths, emulating }
@@ -64,7 +66,9 @@ impl Reckoner {
                     Some(Given { left_s: left_s(expected, elapsed), then_s })
                 }
                 (None, Some(expected)) => {
-                    Some(Given { left_s: expected.as_secs_f64(), then_s: 0.0 })
+                    let supply = nodes.get(node.as_str()).map(|node| &node.supply);
+                    let sent_s = supply.map_or(0.0, |supply| supply.takes_s(&live.inputs));
+                    Some(Given { left_s: sent_s + expected.as_secs_f64(), then_s: 0.0 })
                 }
                 (None, None) => None,
             });

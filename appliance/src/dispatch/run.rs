@@ -62,6 +62,10 @@ impl Report for Reporter {
         self.dispatcher.0.wake.notify_one();
     }
 
+    fn supplied(&mut self, sent: Option<(u64, Duration)>) {
+        self.dispatcher.supplied(&self.id, sent);
+    }
+
     fn measured(&mut self, measured: Measured) {
         if let Some(live) = self.dispatcher.state().jobs.get_mut(&self.id) {
             live.measured = measured;

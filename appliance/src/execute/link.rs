@@ -6,6 +6,7 @@
 //! set-up at all. To the second store of this machine it is a nix-daemon of its own for each channel.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     num::NonZeroUsize,
     path::Path,
@@ -13,14 +14,20 @@ use std::{
     time::Duration,
 };
 
-use nix_compat::nix_daemon::{ClientOptions, client::Discard};
+use nix_compat::{
+    nix_daemon::{
+        ClientOptions,
+        client::{ClientError, Discard},
+    },
+    store_path::StorePath,
+};
 use openssh::{
     Child, ChildStdin, ChildStdout, ControlPersist, KnownHosts, Session, SessionBuilder, Stdio,
 };
 use tokio::time::timeout;
 
 use super::{
-    nix::{self, NixClient},
+    nix::{self, ANSWER_TIMEOUT, NixClient},
     second::{SecondClient, SecondError, SecondStore},
 };
 use crate::{
@@ -87,6 +94,14 @@ pub enum LinkError {
     Silent {
         /// The board's name.
         board: String,
+    },
+    /// A question was not answered.
+    #[error("{board} does not answer: {source}")]
+    Ask {
+        /// The board's name.
+        board: String,
+        /// The reason.
+        source: ClientError,
     },
     /// The board's daemon did not greet us as it should.
     #[error("{board} refused a channel: {reason}")]
@@ -255,6 +270,24 @@ impl Link {
         if idle.len() < MAX_IDLE {
             idle.push(channel);
         }
+    }
+
+    /// Those of `paths` that are valid there.
+    ///
+    /// # Errors
+    /// If there is no channel, or no answer.
+    pub async fn valid(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> Result<BTreeSet<StorePath>, LinkError> {
+        let mut channel = self.channel().await?;
+        let mut discard = Discard;
+        let asked = channel.nix.query_valid_paths(paths, false, &mut discard);
+        let valid = nix::within(ANSWER_TIMEOUT, asked)
+            .await
+            .map_err(|source| LinkError::Ask { board: self.board.clone(), source })?;
+        self.give_back(channel);
+        Ok(valid)
     }
 
     /// Opens the control channel: lines of JSON both ways.

@@ -13,7 +13,7 @@ mod queries;
 mod second;
 pub mod ship;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use futures_util::future::BoxFuture;
 use nix_compat::nix_daemon::{BuildMode, BuildResult, Field, StderrMessage};
@@ -115,6 +115,11 @@ pub struct Measured {
 pub trait Report: Send {
     /// The executor has taken the job.
     fn accepted(&mut self) {}
+    /// All inputs are with the executor; `sent` are the bytes that had to be sent for that, and how long
+    /// that took.
+    fn supplied(&mut self, sent: Option<(u64, Duration)>) {
+        let _ = sent;
+    }
     /// The build is over and its slot free; what is left is to see to the outputs.
     fn built(&mut self) {}
     /// What was found out about a build that ended well.

@@ -12,6 +12,8 @@ use nix_compat::{
     store_path::StorePath,
 };
 
+use tokio::time::Instant;
+
 use super::{
     Execute, Link, Order, Pool, PoolError, Report, Stage, Verdict, activity,
     link::Channel,
@@ -158,6 +160,7 @@ impl Peer {
             }
         }
         if has_all(board, inputs).await.map_err(ShipError::To)? {
+            report.supplied(None);
             return Ok(());
         }
         let unreachable = |error: PoolError| {
@@ -177,7 +180,11 @@ impl Peer {
         let cargo = ship::missing(&mut local.nix, board, inputs, self.substitute).await?;
         if !cargo.is_empty() {
             let stage = |copied| Stage::Shipping { node: self.node.clone(), copied };
+            let since = Instant::now();
             ship::send(&mut local.nix, board, &cargo, &stage, report).await?;
+            report.supplied(Some((cargo.bytes(), since.elapsed())));
+        } else {
+            report.supplied(None);
         }
         self.store.give_back(local);
         Ok(())

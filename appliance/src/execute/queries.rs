@@ -3,12 +3,18 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use nix_compat::{
-    nix_daemon::client::{ClientError, Discard},
+    nix_daemon::{
+        ClientOptions,
+        client::{ClientError, Discard},
+    },
     store_path::StorePath,
 };
 use tokio::time::timeout;
 
-use super::{nix::NixClient, pool::Pool};
+use super::{
+    nix::NixClient,
+    pool::{Pool, PoolError},
+};
 use crate::wire::local_nix::LocalNixError;
 
 /// Longest wait for an answer, which is a database look-up for each path.
@@ -20,6 +26,9 @@ pub enum QueryError {
     /// No connection.
     #[error(transparent)]
     Connect(#[from] LocalNixError),
+    /// The connection was of no use.
+    #[error(transparent)]
+    Lost(#[from] PoolError),
     /// nix-daemon refused, or went away.
     #[error("the local nix-daemon: {0}")]
     Ask(#[from] ClientError),
@@ -61,6 +70,19 @@ impl Queries {
         let valid = ask(&mut connection.nix, paths).await?;
         self.0.give_back(connection);
         Ok(valid)
+    }
+
+    /// The sizes of the NARs of `paths`, in their order; none of what is not valid.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn sizes(&self, paths: &[StorePath]) -> Result<Vec<Option<u64>>, QueryError> {
+        let mut connection = self.0.take(&ClientOptions::default()).await?;
+        let mut discard = Discard;
+        let infos = connection.nix.query_path_infos(paths, &mut discard);
+        let infos = timeout(ANSWER_TIMEOUT, infos).await.map_err(|_| QueryError::Silent)??;
+        self.0.give_back(connection);
+        Ok(infos.into_iter().map(|info| Some(info?.nar_size)).collect())
     }
 }
 

@@ -69,6 +69,12 @@ impl Cargo {
     pub fn is_empty(&self) -> bool {
         self.infos.is_empty()
     }
+
+    /// The size of the NARs together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// Finds out what `to` lacks of the closure of `paths`. A path that it has is there with its

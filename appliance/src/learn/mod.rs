@@ -8,6 +8,7 @@ mod estimates;
 mod guess;
 mod packages;
 mod record;
+mod stocks;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use estimates::{Estimates, Source, Work};
 pub use record::{Ending, Outcome, Record};
+pub use stocks::Stocks;
 pub use table::{Changes, Entry, Table};
 
 use crate::model::How;

@@ -9,6 +9,7 @@ mod course;
 mod demand;
 mod job;
 mod outlook;
+mod supply;
 mod update;
 mod view;
 mod words;
@@ -23,6 +24,7 @@ pub use job::{
     Site, Size, realised_paths,
 };
 pub use outlook::{Expected, Outlook, Planned};
+pub use supply::{ASSUMED_BYTES_PER_S, Input, Supply};
 pub use update::{UpdatePhase, UpdateView};
 pub use view::{
     BoardView, Candidate, Change, ControlRequest, JobView, NodeView, Reach, Standing, Why,

@@ -1,6 +1,6 @@
 //! The nodes that could have a job, for people who want to know why it is where it is.
 
-use super::{Fit, Health, JobFacts, NodeFacts, Plan};
+use super::{Fit, Health, JobFacts, NodeFacts, Plan, words};
 use crate::model::{Candidate, Emulation, How};
 
 impl<'j> Plan<'_, 'j> {
@@ -26,7 +26,7 @@ impl<'j> Plan<'_, 'j> {
                         start_s: Some(choice.start_s).filter(|s| s.is_finite()),
                         finish_s: choice.finish_s.filter(|s| s.is_finite()),
                         chosen: chosen == Some((choice.node, choice.how)),
-                        reason: String::new(),
+                        reason: words::lacking(node, job).unwrap_or_default(),
                     });
                     continue;
                 }
@@ -76,7 +76,7 @@ mod tests {
         super::{Among, Policy, Times},
         *,
     };
-    use crate::model::{Demand, Origin, Want, Wish};
+    use crate::model::{Demand, Origin, Supply, Want, Wish};
 
     /// A node of one slot for riscv64-linux.
     fn node(name: &str, health: Health) -> NodeFacts {
@@ -95,6 +95,7 @@ mod tests {
             assigned: 0,
             busy: 0,
             jobs: Vec::new(),
+            supply: Supply::default(),
             health,
         }
     }
@@ -117,6 +118,7 @@ mod tests {
             big: false,
             avoid: None,
             misses: 0,
+            inputs: &[],
         };
         let candidates = Plan::new(nodes).place_and_tell(&job, |_| true).1.into_iter();
         let words = candidates.map(|it| {

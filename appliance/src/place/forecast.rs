@@ -261,6 +261,7 @@ impl<'t, C: Timing> World<'t, '_, C> {
             path_s: self.timing.path_s(task),
             avoid: None,
             misses: 0,
+            inputs: &[],
         }
     }
 

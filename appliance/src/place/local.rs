@@ -153,6 +153,7 @@ fn best_board(inquiry: &Inquiry, times: Times, nodes: &[NodeFacts], before: u32)
         path_s: 0.0,
         avoid: None,
         misses: 0,
+        inputs: &[],
     };
     let mut plan = Plan::new(nodes);
     for _ in 0..before {
@@ -177,7 +178,7 @@ fn could(node: &NodeFacts, inquiry: &Inquiry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Asker, Client, Demand, Origin, Want, Wish};
+    use crate::model::{Asker, Client, Demand, Origin, Supply, Want, Wish};
 
     const ARM: &str = "aarch64-linux";
 
@@ -227,6 +228,7 @@ mod tests {
             big: 0,
             busy,
             jobs: Vec::new(),
+            supply: Supply::default(),
             speed: 1.0,
             health: Health::Ready,
         }

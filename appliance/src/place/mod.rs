@@ -25,7 +25,7 @@ pub use order::{Turn, order};
 pub use plan::Plan;
 pub use slots::left_s;
 
-use crate::model::{Demand, Emulation, How, NodeView, Standing};
+use crate::model::{Demand, Emulation, How, Input, NodeView, Standing, Supply};
 
 /// Which nodes may have a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +76,8 @@ pub struct JobFacts<'a> {
     pub avoid: Option<&'a str>,
     /// Runs without a result, one after another.
     pub misses: u32,
+    /// What has to be with a node before it begins, as far as it is worth counting.
+    pub inputs: &'a [Input],
 }
 
 /// When jobs for a system may be emulated.
@@ -170,6 +172,8 @@ pub struct NodeFacts {
     pub busy: u32,
     /// What is known of the jobs it has, in the order in which they will end.
     pub jobs: Vec<Given>,
+    /// What it lacks of the inputs of jobs.
+    pub supply: Supply,
     /// Whether it can be given work.
     pub health: Health,
 }
@@ -193,6 +197,7 @@ impl NodeFacts {
             big: 0,
             busy: 0,
             jobs: Vec::new(),
+            supply: Supply::default(),
             health,
         }
     }

@@ -28,8 +28,9 @@ pub fn recall(job: &JobFacts<'_>, node: &str, nodes: &[NodeFacts]) -> Option<Str
 /// Whether a job is expected to end sooner in the queue of a node than on another one that is free.
 fn ends_sooner(job: &JobFacts<'_>, at: &NodeFacts, other: &NodeFacts) -> bool {
     let (Some(work), Some(first)) = (job.times.native, at.jobs.first()) else { return false };
-    let there_s = first.left_s + at.takes(work).as_secs_f64();
-    at.health == Health::Ready && there_s <= other.takes(work).as_secs_f64()
+    let begins_s = |node: &NodeFacts, free_s: f64| free_s.max(node.supply.takes_s(job.inputs));
+    let there_s = begins_s(at, first.left_s) + at.takes(work).as_secs_f64();
+    at.health == Health::Ready && there_s <= begins_s(other, 0.0) + other.takes(work).as_secs_f64()
 }
 
 /// Whether a build that has been emulated for `elapsed` should be begun anew on the native node
@@ -42,6 +43,8 @@ pub fn restart(job: &JobFacts<'_>, elapsed: Duration, nodes: &[NodeFacts]) -> Op
     }
     let Decision::Run { node, how: How::Native, .. } = decide(job, nodes) else { return None };
     let node = nodes.iter().find(|n| n.id == node).filter(|n| n.has_free())?;
-    let (native, left) = (node.takes(native), emulated.saturating_sub(elapsed));
+    let sent = Duration::try_from_secs_f64(node.supply.takes_s(job.inputs));
+    let native = node.takes(native).saturating_add(sent.unwrap_or(Duration::MAX));
+    let left = emulated.saturating_sub(elapsed);
     (left > native).then(|| words::restarted(node, native, left))
 }

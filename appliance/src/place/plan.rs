@@ -9,13 +9,15 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Among, Decision, Given, Health, JobFacts, NodeFacts, Times, WaitFor, slots::Slots, words,
+    Among, Decision, Given, Health, JobFacts, NodeFacts, Times, WaitFor,
+    slots::{Slots, UNKNOWN_S},
+    words,
 };
 use crate::model::{Candidate, Demand, Emulation, How};
 
-/// A job is sent to a node whose slot will be free within so many seconds, to wait there: its inputs are
-/// on their way meanwhile, and the slot does not idle for a round trip. One of which nothing is known is
-/// sent in any case: it can be taken back.
+/// A job is sent to a node whose slot will be free within so many seconds, or within the time that its
+/// inputs need, to wait there: its inputs are on their way meanwhile, and the slot does not idle for a round
+/// trip. One of which nothing is known is sent in any case: it can be taken back.
 const SOON_S: f64 = 2.0;
 
 /// Speeds that differ by less than this share are equal, and so are finish times that differ by less than this
@@ -51,9 +53,21 @@ struct Kind<'j> {
 pub(super) struct Choice {
     pub(super) node: usize,
     pub(super) how: How,
+    /// In how many seconds a slot is free.
+    pub(super) free_s: f64,
+    /// In how many seconds it has all inputs, if they are sent now.
+    pub(super) sent_s: f64,
+    /// In how many seconds the job begins: both have come.
     pub(super) start_s: f64,
     takes_s: Option<f64>,
     pub(super) finish_s: Option<f64>,
+}
+
+impl Choice {
+    /// How long before a slot is free a job is sent there.
+    fn soon_s(&self) -> f64 {
+        SOON_S.max(self.sent_s)
+    }
 }
 
 /// See the module.
@@ -97,7 +111,7 @@ impl<'n, 'j> Plan<'n, 'j> {
         }
         if let Some(choice) = choice {
             let slots = &mut self.slots[choice.node];
-            slots.reserve(choice.takes_s);
+            slots.reserve(choice.takes_s, choice.sent_s);
             slots.big += u32::from(job.big);
             if matches!(decision, Decision::Run { .. }) {
                 slots.assigned += 1;
@@ -260,7 +274,7 @@ impl<'n, 'j> Plan<'n, 'j> {
         // When it could be sent there to wait: nothing else may happen until then.
         let soon = choice
             .filter(|choice| self.has_room(choice.node))
-            .map(|choice| choice.start_s - SOON_S);
+            .map(|choice| choice.free_s - choice.soon_s());
         let soon =
             soon.filter(|s| s.is_finite()).map(|s| Duration::from_secs_f64(s.clamp(1.0, 3600.0)));
         let again = match (again, soon) {
@@ -307,15 +321,17 @@ impl<'n, 'j> Plan<'n, 'j> {
         })
     }
 
-    /// Without times: what is free, and of that what is fastest; else what is free first.
+    /// Without times: what is free, and of that what is fastest, unless inputs have to be sent there for
+    /// longer than that is worth; else what is free first.
     fn fastest_free(&self, job: &JobFacts<'_>, a: &Choice, b: &Choice) -> std::cmp::Ordering {
         let free = |it: &Choice| self.slots[it.node].has_free();
-        let speed = |it: &Choice| self.nodes[it.node].speed;
-        let when = |it: &Choice| if free(it) { 0.0 } else { it.start_s };
+        let when = |it: &Choice| if free(it) { 0.0 } else { it.free_s };
+        // Most of what is not known is small.
+        let after = |it: &Choice| it.sent_s + UNKNOWN_S / self.nodes[it.node].speed;
         free(b)
             .cmp(&free(a))
             .then(when(a).total_cmp(&when(b)))
-            .then(speed(b).total_cmp(&speed(a)))
+            .then(after(a).total_cmp(&after(b)))
             .then_with(|| self.by_load(job, a, b))
     }
 
@@ -332,8 +348,12 @@ impl<'n, 'j> Plan<'n, 'j> {
 
     fn choice(&self, job: &JobFacts<'_>, node: usize, how: How) -> Choice {
         let takes_s = self.takes_s(job, node, how);
-        let start_s = self.slots[node].free_s(takes_s);
-        Choice { node, how, start_s, takes_s, finish_s: takes_s.map(|takes_s| start_s + takes_s) }
+        let free_s = self.slots[node].free_s(takes_s);
+        let sent_s = self.nodes[node].supply.takes_s(job.inputs);
+        // They are sent while the slot is busy.
+        let start_s = free_s.max(sent_s);
+        let finish_s = takes_s.map(|takes_s| start_s + takes_s);
+        Choice { node, how, free_s, sent_s, start_s, takes_s, finish_s }
     }
 
     /// How long a job takes on a node, in seconds.
@@ -347,7 +367,7 @@ impl<'n, 'j> Plan<'n, 'j> {
 
     /// Whether a job would be sent now.
     fn begins(&self, choice: Choice) -> bool {
-        let soon = choice.takes_s.is_none() || choice.start_s < SOON_S;
+        let soon = choice.takes_s.is_none() || choice.free_s < choice.soon_s();
         self.has_room(choice.node) && soon
     }
 
@@ -402,10 +422,10 @@ impl<'p> Rivals<'p> {
         let fastest = choices.iter().map(speed).fold(0.0, f64::max);
         let (mut first, mut second_s) = ((usize::MAX, f64::INFINITY), f64::INFINITY);
         for it in choices.iter().filter(|it| speed(it) >= fastest * (1.0 - EQUAL)) {
-            if it.start_s < first.1 {
-                (first, second_s) = ((it.node, it.start_s), first.1);
+            if it.free_s < first.1 {
+                (first, second_s) = ((it.node, it.free_s), first.1);
             } else {
-                second_s = second_s.min(it.start_s);
+                second_s = second_s.min(it.free_s);
             }
         }
         let work_s = job.times.native.map_or(0.0, |time| time.as_secs_f64());

@@ -1,9 +1,9 @@
 //! Which of several nodes, and which of several jobs first.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::*;
-use crate::model::ANYWHERE;
+use crate::model::{ANYWHERE, Input, Supply};
 
 const SYSTEM: &str = "riscv64-linux";
 
@@ -41,6 +41,7 @@ fn job(work_s: Option<u64>) -> JobFacts<'static> {
         path_s: 0.0,
         avoid: None,
         misses: 0,
+        inputs: &[],
     }
 }
 
@@ -80,6 +81,54 @@ fn who_waits_for_a_node_is_told_when_to_look_again() {
 fn while_nothing_is_known_the_fastest_free_node_has_it() {
     let nodes = [board("a", 0.5), board("b", 1.5), busy("c", 9.0, 1000.0, 0.0)];
     assert_runs(&decide(&job(None), &nodes), "b");
+}
+
+/// The same node, without this input, of which it gets 10 MB a second.
+fn lacking(input: Input, node: NodeFacts) -> NodeFacts {
+    let mut lacks = vec![false; input.number as usize];
+    lacks.push(true);
+    NodeFacts { supply: Supply { lacks: Arc::new(lacks), bytes_per_s: 10e6 }, ..node }
+}
+
+/// An input that takes so many seconds to be sent.
+fn input(sent_s: u64) -> Input {
+    Input { number: 3, bytes: sent_s * 10_000_000 }
+}
+
+#[test]
+fn a_node_that_lacks_inputs_is_done_later() {
+    let nodes = [lacking(input(100), board("fast", 2.0)), board("slow", 1.0)];
+    let large = [input(100)];
+    let needs = |work_s, inputs: &[Input]| decide(&JobFacts { inputs, ..job(work_s) }, &nodes);
+    // 150 s there.
+    assert_runs(&needs(Some(100), &large), "slow");
+    assert_runs(&needs(Some(100), &[]), "fast");
+    // 300 s there, and 400 s here.
+    assert_runs(&needs(Some(400), &large), "fast");
+    // Most of what is not known is small.
+    assert_runs(&needs(None, &large), "slow");
+    assert_runs(&needs(None, &[]), "fast");
+}
+
+#[test]
+fn inputs_are_sent_while_the_slot_is_busy() {
+    let needs = |left_s, sent_s| {
+        let nodes = [lacking(input(sent_s), busy("a", 1.0, left_s, 0.0))];
+        decide(&JobFacts { inputs: &[input(sent_s)], ..job(Some(100)) }, &nodes)
+    };
+    assert_waits(&needs(50.0, 30), "busy");
+    assert_runs(&needs(29.0, 30), "a");
+    let Decision::Wait { again: Some(again), .. } = needs(50.0, 30) else { panic!("it waits") };
+    assert_eq!(again, Duration::from_secs(20), "then they are sent");
+}
+
+#[test]
+fn a_slot_that_waits_for_inputs_is_taken_as_far_as_the_next_job_is_concerned() {
+    let nodes = [lacking(input(100), board("only", 1.0)), board("slow", 0.2)];
+    let (mut plan, large) = (Plan::new(&nodes), [input(100)]);
+    assert_runs(&plan.place(&JobFacts { inputs: &large, ..job(Some(100)) }), "only");
+    // At 300 s there, and at 250 s here.
+    assert_runs(&plan.place(&job(Some(50))), "slow");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::NodeFacts;
 
 /// What a job of which nothing is known is expected to take on any node, in seconds, and what is left of
 /// one that has just begun. Most derivations of a graph are small, and nodes are kept busy with those.
-const UNKNOWN_S: f64 = 1.0;
+pub(super) const UNKNOWN_S: f64 = 1.0;
 
 /// A build is expected to go on at least for this share of what it has taken, or of what was expected: those
 /// that were misjudged were misjudged by far.
@@ -35,6 +35,13 @@ struct Slot {
 impl Slot {
     fn free_s(self, unknown_s: f64) -> f64 {
         self.known_s + f64::from(self.unknown) * unknown_s
+    }
+
+    fn add(&mut self, takes_s: Option<f64>) {
+        match takes_s {
+            Some(takes_s) => self.known_s += takes_s,
+            None => self.unknown += 1,
+        }
     }
 }
 
@@ -101,20 +108,24 @@ impl Slots {
         u64::from(self.busy) * 1000 / u64::from(self.len().max(1))
     }
 
-    /// Has a job wait for the first free slot.
-    pub(super) fn reserve(&mut self, takes_s: Option<f64>) {
-        self.add(takes_s, takes_s.unwrap_or(UNKNOWN_S));
+    /// Has a job wait for the first free slot, which waits for its inputs, which come after `sent_s`.
+    pub(super) fn reserve(&mut self, takes_s: Option<f64>, sent_s: f64) {
+        let unknown_s = takes_s.unwrap_or(UNKNOWN_S);
+        let Some(slot) = self.first(unknown_s) else { return };
+        let idle_s = (sent_s - slot.free_s(unknown_s)).max(0.0);
+        slot.known_s += idle_s;
+        slot.add(takes_s);
     }
 
+    /// Has a job take the first free slot.
     fn add(&mut self, takes_s: Option<f64>, unknown_s: f64) {
-        let first = self
-            .slots
-            .iter_mut()
-            .min_by(|a, b| a.free_s(unknown_s).total_cmp(&b.free_s(unknown_s)));
-        let Some(slot) = first else { return };
-        match takes_s {
-            Some(takes_s) => slot.known_s += takes_s,
-            None => slot.unknown += 1,
+        if let Some(slot) = self.first(unknown_s) {
+            slot.add(takes_s);
         }
+    }
+
+    fn first(&mut self, unknown_s: f64) -> Option<&mut Slot> {
+        let slots = self.slots.iter_mut();
+        slots.min_by(|a, b| a.free_s(unknown_s).total_cmp(&b.free_s(unknown_s)))
     }
 }

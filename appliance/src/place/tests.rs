@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{ANYWHERE, Origin, Want, Wish};
+use crate::model::{ANYWHERE, Origin, Supply, Want, Wish};
 
 fn node(name: &str, system: &str, slots: u32, assigned: u32) -> NodeFacts {
     NodeFacts {
@@ -17,6 +17,7 @@ fn node(name: &str, system: &str, slots: u32, assigned: u32) -> NodeFacts {
         big: 0,
         busy: assigned,
         jobs: Vec::new(),
+        supply: Supply::default(),
         health: Health::Ready,
     }
 }
@@ -63,6 +64,7 @@ fn job(emulation: Emulation) -> JobFacts<'static> {
         path_s: 0.0,
         avoid: None,
         misses: 0,
+        inputs: &[],
     }
 }
 

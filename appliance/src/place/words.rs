@@ -31,6 +31,7 @@ pub(super) fn native(
     } else {
         write!(reason, "; all slots are busy, and its queue is the shortest")
     };
+    missing(&mut reason, node, job);
     let others = able.native.len() - 1;
     if others > 0 {
         let _ = write!(reason, " ({others} other {} could)", plural(others, "node", "nodes"));
@@ -40,6 +41,22 @@ pub(super) fn native(
         let _ = write!(reason, "; {} would have to emulate it", here.name);
     }
     reason + &demanded(job)
+}
+
+/// What has to be sent to a node first, if that is worth a word.
+fn missing(reason: &mut String, node: &NodeFacts, job: &JobFacts<'_>) {
+    if let Some(lacks) = lacking(node, job) {
+        let _ = write!(reason, "; it {lacks}");
+    }
+}
+
+/// What a node lacks of a job's inputs, as the predicate of a sentence; none if that is nothing.
+pub(super) fn lacking(node: &NodeFacts, job: &JobFacts<'_>) -> Option<String> {
+    const MIB: u64 = 1 << 20;
+    let bytes = node.supply.missing_bytes(job.inputs);
+    let takes_s = node.supply.takes_s(job.inputs);
+    let mib = bytes.div_ceil(MIB);
+    (bytes > 0).then(|| format!("lacks {mib} MiB of its inputs (about {takes_s:.0} s)"))
 }
 
 /// Why a job waits while a node is free.

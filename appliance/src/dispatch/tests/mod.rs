@@ -10,4 +10,5 @@ mod outlook;
 mod placing;
 mod rig;
 mod sharing;
+mod supply;
 mod wanted;

@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::super::{Asked, Dispatcher, Inputs, Nodes, Parts, Patience};
+use super::super::{Asked, Dispatcher, Inputs, Nodes, Parts, Patience, Stores};
 use crate::{
     execute::{Execute, Measured, Order, Report, Stage, Verdict, activity},
     learn::{Ending, Outcome, Package, Source, Table},
@@ -69,6 +69,7 @@ pub(super) async fn until(mut holds: impl FnMut() -> bool) {
 enum Act {
     Line(&'static str),
     Stage(Stage),
+    Supplied(u64, Duration),
     Measured(Measured),
     End(Verdict),
     Panic,
@@ -110,6 +111,11 @@ impl Run {
 
     pub(super) fn stage(&self, stage: Stage) {
         self.acts.send(Act::Stage(stage)).unwrap();
+    }
+
+    /// Inputs of so many bytes have been sent within this time.
+    pub(super) fn is_supplied(&self, bytes: u64, took: Duration) {
+        self.acts.send(Act::Supplied(bytes, took)).unwrap();
     }
 
     pub(super) fn measures(&self, measured: Measured) {
@@ -155,6 +161,7 @@ impl Execute for Hands {
                 match to_do.recv().await {
                     Some(Act::Line(line)) => report.line(line.as_bytes()),
                     Some(Act::Stage(stage)) => report.stage(stage),
+                    Some(Act::Supplied(bytes, took)) => report.supplied(Some((bytes, took))),
                     Some(Act::Measured(measured)) => report.measured(measured),
                     Some(Act::End(verdict)) => return verdict,
                     Some(Act::Panic) => panic!("as the test wants it"),
@@ -172,6 +179,10 @@ struct World {
     facts: Mutex<Vec<NodeFacts>>,
     hands: Hands,
     missing: Mutex<BTreeSet<StorePath>>,
+    /// The sizes of paths in the local store.
+    sizes: Mutex<BTreeMap<StorePath, u64>>,
+    /// What other nodes have. One that is not among them does not answer.
+    stocks: Mutex<BTreeMap<String, BTreeSet<StorePath>>>,
     /// What other nodes have told of their builds.
     told: Mutex<BTreeMap<String, Table>>,
 }
@@ -240,6 +251,31 @@ impl Inputs for Shared {
     }
 }
 
+impl Stores for Shared {
+    fn sizes<'a>(
+        &'a self,
+        paths: &'a [StorePath],
+    ) -> BoxFuture<'a, Result<Vec<Option<u64>>, String>> {
+        let sizes = self.0.sizes.lock().unwrap();
+        let sizes = paths.iter().map(|path| sizes.get(path).copied()).collect();
+        Box::pin(async move { Ok(sizes) })
+    }
+
+    fn valid_at<'a>(
+        &'a self,
+        board: &'a str,
+        paths: &'a BTreeSet<StorePath>,
+    ) -> BoxFuture<'a, Result<BTreeSet<StorePath>, String>> {
+        let has = self.0.stocks.lock().unwrap().get(board).cloned();
+        Box::pin(async move {
+            match has {
+                Some(has) => Ok(has.intersection(paths).cloned().collect()),
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
 /// The dispatcher and everything around it.
 pub(super) struct Rig {
     pub(super) dispatcher: Dispatcher,
@@ -281,6 +317,7 @@ pub(super) fn node(id: &str) -> NodeFacts {
         big: 0,
         busy: 0,
         jobs: Vec::new(),
+        supply: crate::model::Supply::default(),
         health: Health::Ready,
     }
 }
@@ -327,8 +364,15 @@ impl Rig {
             most: AtomicU32::new(0),
         };
         let facts = Mutex::new(vec![node("board")]);
-        let (missing, told) = (Mutex::default(), Mutex::default());
-        let world = Arc::new(World { site, facts, hands, missing, told });
+        let world = Arc::new(World {
+            site,
+            facts,
+            hands,
+            missing: Mutex::default(),
+            sizes: Mutex::default(),
+            stocks: Mutex::default(),
+            told: Mutex::default(),
+        });
         let dispatcher = Dispatcher::new(Parts {
             queue,
             recovery,
@@ -339,6 +383,7 @@ impl Rig {
             max_jobs,
             patience,
             policy: Box::new(move |_| policy),
+            stores: Some(Arc::new(Shared(world.clone()))),
             paths: None,
             rules: Box::new(ruled),
         });
@@ -369,6 +414,17 @@ impl Rig {
         self.world.missing.lock().unwrap().insert(path);
     }
 
+    /// A path in the local store is so large.
+    pub(super) fn is_sized(&self, path: &StorePath, bytes: u64) {
+        self.world.sizes.lock().unwrap().insert(path.clone(), bytes);
+    }
+
+    /// A node has these paths, of those that are asked for.
+    pub(super) fn has(&self, node: &str, paths: &[&StorePath]) {
+        let paths = paths.iter().map(|path| (*path).clone()).collect();
+        self.world.stocks.lock().unwrap().insert(node.to_owned(), paths);
+    }
+
     pub(super) fn forgotten(&self) -> Vec<JobId> {
         self.world.hands.forgotten.lock().unwrap().clone()
     }
@@ -389,6 +445,16 @@ impl Rig {
 
     pub(super) async fn submit(&self, name: &str) -> Waiter {
         Waiter::new(self.try_submit(name).await.unwrap())
+    }
+
+    /// The same, of a job that needs this alone.
+    pub(super) async fn submit_with(&self, name: &str, input: &StorePath) -> Waiter {
+        let mut submission = submission(name);
+        submission.key.site = self.world.site;
+        if let Payload::Derivation(derivation) = &mut submission.payload {
+            derivation.input_srcs = [input.clone()].into();
+        }
+        Waiter::new(soon(self.dispatcher.submit(submission)).await.unwrap())
     }
 
     pub(super) async fn try_submit(&self, name: &str) -> Result<Ticket, Refusal> {

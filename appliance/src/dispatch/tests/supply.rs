@@ -1,0 +1,64 @@
+//! Jobs go where their inputs are, if that is sooner.
+
+use std::time::Duration;
+
+use super::rig::*;
+
+const MIB: u64 = 1 << 20;
+
+/// A workstation with two boards that are equal but for their names, each with two slots.
+fn fleet() -> Rig {
+    let rig = Rig::workstation();
+    rig.nodes(vec![board("a"), board("b")]);
+    rig
+}
+
+#[tokio::test]
+async fn a_job_goes_to_the_board_that_has_its_inputs() {
+    let mut rig = fleet();
+    let gcc = path("gcc");
+    rig.is_sized(&gcc, 200 * MIB);
+    rig.has("a", &[]);
+    rig.has("b", &[&gcc]);
+    let _alice = rig.submit_with("hello", &gcc).await;
+    let run = rig.run().await;
+    assert_eq!(rig.view(&run.id()).node.as_deref(), Some("b"));
+    let why = rig.dispatcher.why(run.id().as_str()).unwrap();
+    let [b, a] = &why.candidates[..] else { panic!("{:?}", why.candidates) };
+    assert_eq!((b.node.as_str(), b.reason.as_str()), ("b", ""));
+    assert_eq!(
+        (a.node.as_str(), a.reason.as_str()),
+        ("a", "lacks 200 MiB of its inputs (about 17 s)")
+    );
+}
+
+#[tokio::test]
+async fn what_was_sent_once_is_there_for_the_next_job() {
+    let mut rig = fleet();
+    let gcc = path("gcc");
+    rig.is_sized(&gcc, 200 * MIB);
+    rig.has("a", &[]);
+    rig.has("b", &[]);
+    let _alice = rig.submit_with("hello", &gcc).await;
+    let first = rig.run().await;
+    assert_eq!(rig.view(&first.id()).node.as_deref(), Some("a"), "no board has it");
+    first.is_supplied(200 * MIB, Duration::from_secs(20));
+    first.builds();
+    until(|| rig.view(&first.id()).reason.contains("building")).await;
+    // The other board has more slots free.
+    let _bob = rig.submit_with("bye", &gcc).await;
+    let second = rig.run().await;
+    assert_eq!(rig.view(&second.id()).node.as_deref(), Some("a"));
+}
+
+#[tokio::test]
+async fn a_board_that_does_not_say_what_it_has_holds_no_job_up() {
+    let mut rig = fleet();
+    let gcc = path("gcc");
+    rig.is_sized(&gcc, 200 * MIB);
+    rig.has("b", &[]);
+    for name in ["hello", "bye"] {
+        let _alice = rig.submit_with(name, &gcc).await;
+        rig.run().await;
+    }
+}
