@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use nix_compat::store_path::StorePath;
+use nix_compat::{nix_daemon::PathInfo, store_path::StorePath};
 use tokio::{
     io::{AsyncWriteExt as _, BufReader},
     sync::watch,
@@ -268,5 +268,9 @@ impl Whereabouts for BuiltOn {
         let board = board.ok_or_else(|| unknown(&format!("{node} is no board of this fleet")))?;
         let away = || Missing::Away(format!("{} is not connected", board.node().name));
         board.link().ok_or_else(away)
+    }
+
+    fn told(&self, id: &JobId, output: &PathInfo) {
+        self.dispatcher.output(id, output.path.clone(), output.nar_size);
     }
 }

@@ -31,6 +31,12 @@ impl Dispatcher {
     /// was time.
     pub(super) async fn survey(&self, paths: BTreeSet<StorePath>) -> Arc<[Input]> {
         let Some(stores) = self.0.stores.clone() else { return Arc::default() };
+        if self.is_first() {
+            self.stocks().make_room(now_s());
+        }
+        if self.stocks().are_small(&paths) {
+            return Arc::default();
+        }
         let this = self.clone();
         let found_out = tokio::spawn(async move { this.find_out(&*stores, &paths).await });
         match timeout(FOUND_OUT_WITHIN, found_out).await {
@@ -40,9 +46,6 @@ impl Dispatcher {
     }
 
     async fn find_out(&self, stores: &dyn Stores, paths: &BTreeSet<StorePath>) -> Vec<Input> {
-        if self.is_first() {
-            self.stocks().make_room(now_s());
-        }
         let new = self.stocks().unsized_of(paths);
         if !new.is_empty() {
             match stores.sizes(&new).await {
@@ -75,6 +78,18 @@ impl Dispatcher {
     fn is_first(&self) -> bool {
         let state = self.state();
         state.open_jobs() == 0 && state.busy.len() <= 1
+    }
+
+    /// Learns of an output that a node has made.
+    pub fn output(&self, id: &JobId, path: StorePath, bytes: u64) {
+        if self.0.stores.is_none() {
+            return;
+        }
+        let Some(node) = self.built_on(id) else { return };
+        let mut stocks = self.stocks();
+        stocks.sized(path.clone(), bytes);
+        let made = stocks.inputs(&[path].into());
+        stocks.arrived(&node, &made, None, now_s());
     }
 
     /// Learns that a job's inputs have reached its node, and how fast.

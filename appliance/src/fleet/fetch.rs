@@ -37,6 +37,9 @@ pub trait Whereabouts: Send + Sync {
     /// # Errors
     /// [`Missing`].
     fn of(&self, id: &JobId) -> Result<Arc<Link>, Missing>;
+
+    /// Hears how large an output of the job is, before it is fetched.
+    fn told(&self, id: &JobId, output: &PathInfo);
 }
 
 /// Why there is no connection to the board that has some outputs; in words.
@@ -173,6 +176,9 @@ impl Fetch {
         let asked = channel.nix.query_path_info(&self.path, &mut discard);
         let info = nix::within(ANSWER_TIMEOUT, asked).await?;
         link.give_back(channel);
+        if let Some(info) = &info {
+            self.whereabouts.told(&self.job, info);
+        }
         Ok(info)
     }
 

@@ -62,10 +62,18 @@ impl Default for Stocks {
 }
 
 impl Stocks {
-    /// Those of `paths` whose sizes are not known.
+    /// Those of `paths` whose sizes are not known, as many as there is room for.
     #[must_use]
     pub fn unsized_of(&self, paths: &BTreeSet<StorePath>) -> Vec<StorePath> {
-        paths.iter().filter(|path| !self.paths.contains_key(path)).cloned().collect()
+        let new = paths.iter().filter(|path| !self.paths.contains_key(path));
+        new.take(self.max_paths.saturating_sub(self.paths.len())).cloned().collect()
+    }
+
+    /// Whether none of `paths` counts, and nothing is to be found out of them.
+    #[must_use]
+    pub fn are_small(&self, paths: &BTreeSet<StorePath>) -> bool {
+        let is_full = self.paths.len() >= self.max_paths;
+        paths.iter().all(|path| self.paths.get(path).map_or(is_full, Option::is_none))
     }
 
     /// Learns the size of a path's NAR.
@@ -226,6 +234,8 @@ mod tests {
         let mut stocks = with(&[("gcc", 200 * MIB), ("glibc", 50 * MIB), ("setup.sh", 100)]);
         let all = paths(&["gcc", "glibc", "setup.sh", "new"]);
         assert_eq!(stocks.unsized_of(&all), Vec::from_iter(paths(&["new"])));
+        let small = ["setup.sh", "new", "gcc"].map(|name| stocks.are_small(&paths(&[name])));
+        assert_eq!(small, [true, false, false]);
         let inputs = stocks.inputs(&all);
         assert_eq!(inputs.len(), 2, "small ones and those of no known size are not counted");
         assert_eq!(stocks.supply("board").missing_bytes(&inputs), 0, "nothing is known");
@@ -276,6 +286,8 @@ mod tests {
         stocks.told("board", &asked, Some(&BTreeSet::new()));
         stocks.sized(paths(&["c"]).pop_first().unwrap(), MIB);
         assert_eq!(stocks.inputs(&paths(&["a", "b", "c"])).len(), 2);
+        assert_eq!(stocks.unsized_of(&paths(&["c"])), [], "it would not be kept");
+        assert!(stocks.are_small(&paths(&["c"])));
         stocks.make_room(now);
         stocks.sized(paths(&["c"]).pop_first().unwrap(), MIB);
         let inputs = stocks.inputs(&paths(&["a", "b", "c"]));

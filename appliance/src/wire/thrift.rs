@@ -13,8 +13,9 @@ use rustix::{
 
 use crate::sys;
 
-/// A wait that has lasted this long may last longer: it is worth giving memory back for.
-const SHORT_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// A wait that has lasted this long may last longer: it is worth giving memory back for, which takes some
+/// milliseconds with what it costs to have it again.
+const SHORT_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Waits until there is something to be read, or nobody is left to write. Should that take more
 /// than a moment, this process gets small meanwhile. Errors are left for the read to find.

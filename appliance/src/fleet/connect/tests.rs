@@ -26,6 +26,8 @@ impl Whereabouts for Away {
     fn of(&self, _: &JobId) -> Result<Arc<Link>, Missing> {
         Err(Missing::Away("nahe is not connected".to_owned()))
     }
+
+    fn told(&self, _: &JobId, _: &PathInfo) {}
 }
 
 /// Where this client wants its derivations.
