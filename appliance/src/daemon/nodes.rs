@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{builder::Here, emulation::Second};
 use futures_util::future::BoxFuture;
-use nix_compat::store_path::StorePath;
+use nix_compat::{nix_daemon::PathInfo, store_path::StorePath};
 
 use crate::{
     dispatch::{Inputs, Nodes, Stores},
@@ -120,11 +120,11 @@ pub(super) struct AllStores {
 }
 
 impl Stores for AllStores {
-    fn sizes<'a>(
+    fn infos<'a>(
         &'a self,
         paths: &'a [StorePath],
-    ) -> BoxFuture<'a, Result<Vec<Option<u64>>, String>> {
-        Box::pin(async move { self.queries.sizes(paths).await.map_err(|error| error.to_string()) })
+    ) -> BoxFuture<'a, Result<Vec<Option<PathInfo>>, String>> {
+        Box::pin(async move { self.queries.infos(paths).await.map_err(|error| error.to_string()) })
     }
 
     fn valid_at<'a>(

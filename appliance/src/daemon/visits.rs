@@ -271,6 +271,6 @@ impl Whereabouts for BuiltOn {
     }
 
     fn told(&self, id: &JobId, output: &PathInfo) {
-        self.dispatcher.output(id, output.path.clone(), output.nar_size);
+        self.dispatcher.output(id, output);
     }
 }

@@ -29,7 +29,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use nix_compat::store_path::StorePath;
+use nix_compat::{nix_daemon::PathInfo, store_path::StorePath};
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
@@ -81,11 +81,11 @@ pub trait Inputs: Send + Sync {
 
 /// The stores that inputs are in. An error is the reason why nothing was found out.
 pub trait Stores: Send + Sync {
-    /// The sizes of NARs in the local store, in the order of `paths`; none of what is not there.
-    fn sizes<'a>(
+    /// What the local store says of paths, in the order of `paths`; none of what is not there.
+    fn infos<'a>(
         &'a self,
         paths: &'a [StorePath],
-    ) -> BoxFuture<'a, Result<Vec<Option<u64>>, String>>;
+    ) -> BoxFuture<'a, Result<Vec<Option<PathInfo>>, String>>;
 
     /// Those of `paths` that are valid at a board.
     fn valid_at<'a>(

@@ -7,13 +7,13 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use nix_compat::store_path::StorePath;
+use nix_compat::{nix_daemon::PathInfo, store_path::StorePath};
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::{Dispatcher, Stores, now_s};
 use crate::{
-    learn::Stocks,
+    learn::{Closure, Stocks},
     model::{Input, JobId},
     place::Health,
 };
@@ -34,7 +34,7 @@ impl Dispatcher {
         if self.is_first() {
             self.stocks().make_room(now_s());
         }
-        if self.stocks().are_small(&paths) {
+        if self.stocks().closure(&paths) == Closure::default() {
             return Arc::default();
         }
         let this = self.clone();
@@ -46,19 +46,20 @@ impl Dispatcher {
     }
 
     async fn find_out(&self, stores: &dyn Stores, paths: &BTreeSet<StorePath>) -> Vec<Input> {
-        let new = self.stocks().unsized_of(paths);
-        if !new.is_empty() {
-            match stores.sizes(&new).await {
-                Ok(sizes) => {
-                    let mut stocks = self.stocks();
-                    for (path, bytes) in new.into_iter().zip(sizes) {
-                        stocks.sized(path, bytes.unwrap_or_default());
-                    }
-                }
-                Err(why) => debug!("the sizes of inputs are not known: {why}"),
+        let inputs = loop {
+            let Closure { unknown, inputs } = self.stocks().closure(paths);
+            if unknown.is_empty() {
+                break inputs;
             }
-        }
-        let inputs = self.stocks().inputs(paths);
+            match stores.infos(&unknown).await {
+                // Each time it is known of some more what they refer to.
+                Ok(infos) => self.learn_paths(&unknown, &infos),
+                Err(why) => {
+                    debug!("the sizes of inputs are not known: {why}");
+                    break inputs;
+                }
+            }
+        };
         let nodes = self.0.nodes.facts().into_iter();
         let boards = nodes.filter(|node| !node.here && node.health == Health::Ready);
         let asked = boards.filter_map(|board| {
@@ -80,15 +81,26 @@ impl Dispatcher {
         state.open_jobs() == 0 && state.busy.len() <= 1
     }
 
-    /// Learns of an output that a node has made.
-    pub fn output(&self, id: &JobId, path: StorePath, bytes: u64) {
+    fn learn_paths(&self, paths: &[StorePath], infos: &[Option<PathInfo>]) {
+        let mut stocks = self.stocks();
+        for (path, info) in paths.iter().zip(infos) {
+            match info {
+                Some(info) => stocks.learn(path, info.nar_size, &info.references),
+                // It has gone: nothing to be sent.
+                None => stocks.learn(path, 0, []),
+            }
+        }
+    }
+
+    /// Learns of an output that a node has made, which is there with its closure.
+    pub fn output(&self, id: &JobId, info: &PathInfo) {
         if self.0.stores.is_none() {
             return;
         }
         let Some(node) = self.built_on(id) else { return };
         let mut stocks = self.stocks();
-        stocks.sized(path.clone(), bytes);
-        let made = stocks.inputs(&[path].into());
+        stocks.learn(&info.path, info.nar_size, &info.references);
+        let made = stocks.closure([&info.path]).inputs;
         stocks.arrived(&node, &made, None, now_s());
     }
 

@@ -11,7 +11,6 @@ use nix_compat::{
     },
     store_path::StorePath,
 };
-
 use tokio::time::Instant;
 
 use super::{

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use nix_compat::{
     nix_daemon::{
-        ClientOptions,
+        ClientOptions, PathInfo,
         client::{ClientError, Discard},
     },
     store_path::StorePath,
@@ -72,17 +72,17 @@ impl Queries {
         Ok(valid)
     }
 
-    /// The sizes of the NARs of `paths`, in their order; none of what is not valid.
+    /// What the store says of `paths`, in their order; none of what is not valid.
     ///
     /// # Errors
     /// [`QueryError`].
-    pub async fn sizes(&self, paths: &[StorePath]) -> Result<Vec<Option<u64>>, QueryError> {
+    pub async fn infos(&self, paths: &[StorePath]) -> Result<Vec<Option<PathInfo>>, QueryError> {
         let mut connection = self.0.take(&ClientOptions::default()).await?;
         let mut discard = Discard;
         let infos = connection.nix.query_path_infos(paths, &mut discard);
         let infos = timeout(ANSWER_TIMEOUT, infos).await.map_err(|_| QueryError::Silent)??;
         self.0.give_back(connection);
-        Ok(infos.into_iter().map(|info| Some(info?.nar_size)).collect())
+        Ok(infos)
     }
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use estimates::{Estimates, Source, Work};
 pub use record::{Ending, Outcome, Record};
-pub use stocks::Stocks;
+pub use stocks::{Closure, Stocks};
 pub use table::{Changes, Entry, Table};
 
 use crate::model::How;

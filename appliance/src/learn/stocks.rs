@@ -13,7 +13,7 @@ use crate::model::{ASSUMED_BYTES_PER_S, Input, Supply};
 /// Smaller inputs are not counted: they are with a node in a moment.
 const MIN_BYTES: u64 = 1 << 20;
 
-/// Paths whose sizes are known at most: about 150 bytes each. Those beyond are not counted.
+/// Paths whose sizes are known at most: some 300 bytes each. Those beyond are not counted.
 const MAX_PATHS: usize = 20_000;
 
 /// What a node has said is believed for so many seconds: it gets paths from others, too, and deletes some.
@@ -32,11 +32,20 @@ const SLOWEST_BYTES_PER_S: f64 = 10e3;
 #[derive(Debug)]
 pub struct Stocks {
     max_paths: usize,
-    /// The numbers of those that count.
-    paths: HashMap<StorePath, Option<u32>>,
+    /// The numbers of paths.
+    numbers: HashMap<StorePath, u32>,
     /// By their numbers.
-    inputs: Vec<(StorePath, u64)>,
+    paths: Vec<Known>,
     nodes: HashMap<String, Node>,
+}
+
+/// What is known of a path.
+#[derive(Debug)]
+struct Known {
+    path: StorePath,
+    /// The size of its NAR; none of one that others refer to, and no more is known.
+    bytes: Option<u64>,
+    references: Vec<u32>,
 }
 
 /// What is known of a node.
@@ -50,54 +59,86 @@ struct Node {
     asked: bool,
 }
 
+/// What is known of the closure of some paths.
+#[derive(Debug, Default, PartialEq)]
+pub struct Closure {
+    /// Those of which no size is known yet, nor what they refer to.
+    pub unknown: Vec<StorePath>,
+    /// Those that count.
+    pub inputs: Vec<Input>,
+}
+
 impl Default for Stocks {
     fn default() -> Self {
         Self {
             max_paths: MAX_PATHS,
-            paths: HashMap::new(),
-            inputs: Vec::new(),
+            numbers: HashMap::new(),
+            paths: Vec::new(),
             nodes: HashMap::new(),
         }
     }
 }
 
 impl Stocks {
-    /// Those of `paths` whose sizes are not known, as many as there is room for.
+    /// The closure of `paths`, as far as it is known.
     #[must_use]
-    pub fn unsized_of(&self, paths: &BTreeSet<StorePath>) -> Vec<StorePath> {
-        let new = paths.iter().filter(|path| !self.paths.contains_key(path));
-        new.take(self.max_paths.saturating_sub(self.paths.len())).cloned().collect()
-    }
-
-    /// Whether none of `paths` counts, and nothing is to be found out of them.
-    #[must_use]
-    pub fn are_small(&self, paths: &BTreeSet<StorePath>) -> bool {
-        let is_full = self.paths.len() >= self.max_paths;
-        paths.iter().all(|path| self.paths.get(path).map_or(is_full, Option::is_none))
-    }
-
-    /// Learns the size of a path's NAR.
-    pub fn sized(&mut self, path: StorePath, bytes: u64) {
-        if self.paths.contains_key(&path) || self.paths.len() >= self.max_paths {
-            return;
+    pub fn closure<'p>(&self, paths: impl IntoIterator<Item = &'p StorePath>) -> Closure {
+        let mut closure = Closure::default();
+        let mut reached = vec![false; self.paths.len()];
+        let mut next = Vec::new();
+        for path in paths {
+            match self.numbers.get(path) {
+                Some(number) => next.push(*number),
+                None if self.paths.len() + closure.unknown.len() < self.max_paths => {
+                    closure.unknown.push(path.clone());
+                }
+                // It would not be kept.
+                None => {}
+            }
         }
-        let number = u32::try_from(self.inputs.len()).ok().filter(|_| bytes >= MIN_BYTES);
-        if number.is_some() {
-            self.inputs.push((path.clone(), bytes));
+        while let Some(number) = next.pop() {
+            let known = self.paths.get(number as usize);
+            let Some((known, reached)) = known.zip(reached.get_mut(number as usize)) else {
+                continue;
+            };
+            if std::mem::replace(reached, true) {
+                continue;
+            }
+            next.extend(&known.references);
+            match known.bytes {
+                None => closure.unknown.push(known.path.clone()),
+                Some(bytes) if bytes >= MIN_BYTES => closure.inputs.push(Input { number, bytes }),
+                Some(_) => {}
+            }
         }
-        self.paths.insert(path, number);
+        closure
     }
 
-    /// Those of `paths` that count.
-    #[must_use]
-    pub fn inputs(&self, paths: &BTreeSet<StorePath>) -> Vec<Input> {
-        let numbers = paths.iter().filter_map(|path| *self.paths.get(path)?);
-        numbers
-            .filter_map(|number| {
-                let bytes = self.inputs.get(number as usize)?.1;
-                Some(Input { number, bytes })
-            })
-            .collect()
+    /// Learns the size of a path's NAR, and what it refers to.
+    pub fn learn<'p>(
+        &mut self,
+        path: &StorePath,
+        bytes: u64,
+        references: impl IntoIterator<Item = &'p StorePath>,
+    ) {
+        let Some(number) = self.number(path) else { return };
+        let references = references.into_iter().filter_map(|path| self.number(path)).collect();
+        if let Some(known) = self.paths.get_mut(number as usize) {
+            known.bytes = Some(bytes);
+            known.references = references;
+        }
+    }
+
+    /// The number of a path; none if there is no room for another one.
+    fn number(&mut self, path: &StorePath) -> Option<u32> {
+        if let Some(number) = self.numbers.get(path) {
+            return Some(*number);
+        }
+        let number = u32::try_from(self.paths.len()).ok();
+        let number = number.filter(|_| self.paths.len() < self.max_paths)?;
+        self.paths.push(Known { path: path.clone(), bytes: None, references: Vec::new() });
+        self.numbers.insert(path.clone(), number);
+        Some(number)
     }
 
     /// Those of `inputs` of which a node should be asked now whether it has them. While a question is under
@@ -110,7 +151,7 @@ impl Stocks {
         let known = |input: &&Input| node.asked || at(&node.known, input.number);
         let unknown: Vec<_> = inputs.iter().filter(|it| !known(it)).map(|it| it.number).collect();
         node.asked |= !unknown.is_empty();
-        let path = |number| self.inputs.get(number as usize).map(|(path, _)| path.clone());
+        let path = |number| self.paths.get(number as usize).map(|known| known.path.clone());
         unknown.into_iter().filter_map(path).collect()
     }
 
@@ -125,7 +166,7 @@ impl Stocks {
         node.asked = false;
         let Some(has) = has else { return };
         for path in asked {
-            if let Some(Some(number)) = self.paths.get(path) {
+            if let Some(number) = self.numbers.get(path) {
                 node.learn(*number, !has.contains(path));
             }
         }
@@ -158,8 +199,8 @@ impl Stocks {
     /// numbers of inputs are given anew.
     pub fn make_room(&mut self, now_s: u64) {
         if self.paths.len() >= self.max_paths {
+            self.numbers.clear();
             self.paths.clear();
-            self.inputs.clear();
             self.nodes.values_mut().for_each(|node| node.forget(now_s));
         }
     }
@@ -220,24 +261,44 @@ mod tests {
         names.iter().map(path).collect()
     }
 
-    fn with(sizes: &[(&str, u64)]) -> Stocks {
+    fn path(name: &str) -> StorePath {
+        paths(&[name]).pop_first().unwrap()
+    }
+
+    /// Paths of these sizes, which refer to these.
+    fn with(known: &[(&str, u64, &[&str])]) -> Stocks {
         let mut stocks = Stocks::default();
-        for (name, bytes) in sizes {
-            stocks.sized(paths(&[name]).pop_first().unwrap(), *bytes);
+        for (name, bytes, references) in known {
+            stocks.learn(&path(name), *bytes, &paths(references));
         }
         stocks
     }
 
     #[test]
+    fn the_closure_of_what_is_needed_counts_as_far_as_it_is_known() {
+        let mut stocks = with(&[
+            ("stdenv", 100, &["stdenv", "gcc", "setup.sh"]),
+            ("gcc", 200 * MIB, &["gcc", "glibc"]),
+            ("setup.sh", 100, &[]),
+        ]);
+        let names =
+            |closure: &Closure| -> BTreeSet<_> { closure.unknown.iter().cloned().collect() };
+        let closure = stocks.closure(&paths(&["stdenv", "source"]));
+        assert_eq!(names(&closure), paths(&["glibc", "source"]));
+        stocks.learn(&path("glibc"), 50 * MIB, []);
+        stocks.learn(&path("source"), MIB - 1, []);
+        let closure = stocks.closure(&paths(&["stdenv", "source"]));
+        let mut sizes: Vec<_> = closure.inputs.iter().map(|input| input.bytes).collect();
+        sizes.sort_unstable();
+        assert_eq!((names(&closure), sizes), (paths(&[]), vec![50 * MIB, 200 * MIB]));
+        assert_eq!(stocks.closure(&paths(&["setup.sh"])), Closure::default());
+    }
+
+    #[test]
     fn a_node_lacks_what_it_says_it_has_not_until_it_is_sent() {
         let now = 1_000_000;
-        let mut stocks = with(&[("gcc", 200 * MIB), ("glibc", 50 * MIB), ("setup.sh", 100)]);
-        let all = paths(&["gcc", "glibc", "setup.sh", "new"]);
-        assert_eq!(stocks.unsized_of(&all), Vec::from_iter(paths(&["new"])));
-        let small = ["setup.sh", "new", "gcc"].map(|name| stocks.are_small(&paths(&[name])));
-        assert_eq!(small, [true, false, false]);
-        let inputs = stocks.inputs(&all);
-        assert_eq!(inputs.len(), 2, "small ones and those of no known size are not counted");
+        let mut stocks = with(&[("gcc", 200 * MIB, &[]), ("glibc", 50 * MIB, &[])]);
+        let inputs = stocks.closure(&paths(&["gcc", "glibc"])).inputs;
         assert_eq!(stocks.supply("board").missing_bytes(&inputs), 0, "nothing is known");
         let asked = stocks.ask("board", &inputs, now);
         assert_eq!(asked, paths(&["gcc", "glibc"]));
@@ -255,8 +316,8 @@ mod tests {
     #[test]
     fn what_a_node_said_long_ago_is_asked_again() {
         let now = 1_000_000;
-        let mut stocks = with(&[("gcc", 200 * MIB)]);
-        let inputs = stocks.inputs(&paths(&["gcc"]));
+        let mut stocks = with(&[("gcc", 200 * MIB, &[])]);
+        let inputs = stocks.closure(&paths(&["gcc"])).inputs;
         let asked = stocks.ask("board", &inputs, now);
         stocks.told("board", &asked, Some(&BTreeSet::new()));
         assert_eq!(stocks.ask("board", &inputs, now + BELIEVED_S), asked);
@@ -280,18 +341,19 @@ mod tests {
     #[test]
     fn there_is_a_bound_and_room_is_made_when_no_job_is_open() {
         let now = 1_000_000;
-        let mut stocks = Stocks { max_paths: 2, ..with(&[("a", MIB), ("b", MIB)]) };
-        let inputs = stocks.inputs(&paths(&["a"]));
+        let mut stocks =
+            Stocks { max_paths: 2, ..with(&[("a", MIB, &["b", "b"]), ("b", MIB, &[])]) };
+        let inputs = stocks.closure(&paths(&["b"])).inputs;
         let asked = stocks.ask("board", &inputs, now);
         stocks.told("board", &asked, Some(&BTreeSet::new()));
-        stocks.sized(paths(&["c"]).pop_first().unwrap(), MIB);
-        assert_eq!(stocks.inputs(&paths(&["a", "b", "c"])).len(), 2);
-        assert_eq!(stocks.unsized_of(&paths(&["c"])), [], "it would not be kept");
-        assert!(stocks.are_small(&paths(&["c"])));
+        stocks.learn(&path("c"), MIB, []);
+        let closure = stocks.closure(&paths(&["a", "b", "c"]));
+        assert_eq!((closure.inputs.len(), closure.unknown), (2, vec![]), "there is no room for c");
         stocks.make_room(now);
-        stocks.sized(paths(&["c"]).pop_first().unwrap(), MIB);
-        let inputs = stocks.inputs(&paths(&["a", "b", "c"]));
+        stocks.learn(&path("c"), MIB, []);
+        let Closure { inputs, unknown } = stocks.closure(&paths(&["a", "c"]));
         assert_eq!(inputs, [Input { number: 0, bytes: MIB }]);
+        assert_eq!(unknown, [path("a")]);
         assert_eq!(stocks.supply("board").missing_bytes(&inputs), 0, "that was another one");
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use nix_compat::{
     derivation::BasicDerivation,
-    nix_daemon::{BuildResult, BuildStatus, Field, StderrMessage},
+    nix_daemon::{BuildResult, BuildStatus, Field, PathInfo, StderrMessage},
     store_path::StorePath,
 };
 use tokio::{
@@ -179,8 +179,8 @@ struct World {
     facts: Mutex<Vec<NodeFacts>>,
     hands: Hands,
     missing: Mutex<BTreeSet<StorePath>>,
-    /// The sizes of paths in the local store.
-    sizes: Mutex<BTreeMap<StorePath, u64>>,
+    /// What the local store says of paths.
+    infos: Mutex<BTreeMap<StorePath, PathInfo>>,
     /// What other nodes have. One that is not among them does not answer.
     stocks: Mutex<BTreeMap<String, BTreeSet<StorePath>>>,
     /// What other nodes have told of their builds.
@@ -252,13 +252,13 @@ impl Inputs for Shared {
 }
 
 impl Stores for Shared {
-    fn sizes<'a>(
+    fn infos<'a>(
         &'a self,
         paths: &'a [StorePath],
-    ) -> BoxFuture<'a, Result<Vec<Option<u64>>, String>> {
-        let sizes = self.0.sizes.lock().unwrap();
-        let sizes = paths.iter().map(|path| sizes.get(path).copied()).collect();
-        Box::pin(async move { Ok(sizes) })
+    ) -> BoxFuture<'a, Result<Vec<Option<PathInfo>>, String>> {
+        let infos = self.0.infos.lock().unwrap();
+        let infos = paths.iter().map(|path| infos.get(path).cloned()).collect();
+        Box::pin(async move { Ok(infos) })
     }
 
     fn valid_at<'a>(
@@ -369,7 +369,7 @@ impl Rig {
             facts,
             hands,
             missing: Mutex::default(),
-            sizes: Mutex::default(),
+            infos: Mutex::default(),
             stocks: Mutex::default(),
             told: Mutex::default(),
         });
@@ -414,9 +414,20 @@ impl Rig {
         self.world.missing.lock().unwrap().insert(path);
     }
 
-    /// A path in the local store is so large.
-    pub(super) fn is_sized(&self, path: &StorePath, bytes: u64) {
-        self.world.sizes.lock().unwrap().insert(path.clone(), bytes);
+    /// A path in the local store is so large, and refers to these.
+    pub(super) fn stores(&self, path: &StorePath, nar_size: u64, references: &[&StorePath]) {
+        let info = PathInfo {
+            path: path.clone(),
+            deriver: None,
+            nar_hash: "0".repeat(64),
+            references: references.iter().map(|path| (*path).clone()).collect(),
+            registration_time_s: 0,
+            nar_size,
+            ultimate: false,
+            signatures: BTreeSet::new(),
+            ca: String::new(),
+        };
+        self.world.infos.lock().unwrap().insert(path.clone(), info);
     }
 
     /// A node has these paths, of those that are asked for.

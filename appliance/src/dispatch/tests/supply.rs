@@ -16,11 +16,12 @@ fn fleet() -> Rig {
 #[tokio::test]
 async fn a_job_goes_to_the_board_that_has_its_inputs() {
     let mut rig = fleet();
-    let gcc = path("gcc");
-    rig.is_sized(&gcc, 200 * MIB);
+    let (stdenv, gcc) = (path("stdenv"), path("gcc"));
+    rig.stores(&stdenv, 100, &[&gcc]);
+    rig.stores(&gcc, 200 * MIB, &[]);
     rig.has("a", &[]);
     rig.has("b", &[&gcc]);
-    let _alice = rig.submit_with("hello", &gcc).await;
+    let _alice = rig.submit_with("hello", &stdenv).await;
     let run = rig.run().await;
     assert_eq!(rig.view(&run.id()).node.as_deref(), Some("b"));
     let why = rig.dispatcher.why(run.id().as_str()).unwrap();
@@ -35,18 +36,19 @@ async fn a_job_goes_to_the_board_that_has_its_inputs() {
 #[tokio::test]
 async fn what_was_sent_once_is_there_for_the_next_job() {
     let mut rig = fleet();
-    let gcc = path("gcc");
-    rig.is_sized(&gcc, 200 * MIB);
+    let (stdenv, gcc) = (path("stdenv"), path("gcc"));
+    rig.stores(&stdenv, 100, &[&gcc]);
+    rig.stores(&gcc, 200 * MIB, &[]);
     rig.has("a", &[]);
     rig.has("b", &[]);
-    let _alice = rig.submit_with("hello", &gcc).await;
+    let _alice = rig.submit_with("hello", &stdenv).await;
     let first = rig.run().await;
     assert_eq!(rig.view(&first.id()).node.as_deref(), Some("a"), "no board has it");
     first.is_supplied(200 * MIB, Duration::from_secs(20));
     first.builds();
     until(|| rig.view(&first.id()).reason.contains("building")).await;
     // The other board has more slots free.
-    let _bob = rig.submit_with("bye", &gcc).await;
+    let _bob = rig.submit_with("bye", &stdenv).await;
     let second = rig.run().await;
     assert_eq!(rig.view(&second.id()).node.as_deref(), Some("a"));
 }
@@ -54,11 +56,12 @@ async fn what_was_sent_once_is_there_for_the_next_job() {
 #[tokio::test]
 async fn a_board_that_does_not_say_what_it_has_holds_no_job_up() {
     let mut rig = fleet();
-    let gcc = path("gcc");
-    rig.is_sized(&gcc, 200 * MIB);
+    let (stdenv, gcc) = (path("stdenv"), path("gcc"));
+    rig.stores(&stdenv, 100, &[&gcc]);
+    rig.stores(&gcc, 200 * MIB, &[]);
     rig.has("b", &[]);
     for name in ["hello", "bye"] {
-        let _alice = rig.submit_with(name, &gcc).await;
+        let _alice = rig.submit_with(name, &stdenv).await;
         rig.run().await;
     }
 }
