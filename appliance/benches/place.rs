@@ -9,7 +9,7 @@ use std::{
 
 use criterion::Criterion;
 use roost::{
-    model::{ANYWHERE, Input, Supply},
+    model::{ANYWHERE, Has, Input, Supply},
     place::{Among, Given, Health, JobFacts, NodeFacts, Plan, Policy, Times, Turn, order},
 };
 
@@ -35,13 +35,18 @@ fn nodes() -> Vec<NodeFacts> {
         big: 0,
         busy: 1,
         supply: Supply {
-            lacks: Arc::new((0..INPUTS).map(|number| (number + at) % 3 == 0).collect()),
+            has: Arc::new((0..INPUTS).map(|number| has(number + at)).collect()),
             ..Supply::default()
         },
         jobs: vec![Given { left_s: f64::from(at), then_s: f64::from(at * 7 % 100) }],
         health: Health::Ready,
     };
     (0..NODES).map(node).collect()
+}
+
+/// A third is not there.
+fn has(number: u32) -> Has {
+    if number % 3 == 0 { Has::No } else { Has::Yes }
 }
 
 /// As many of a job as count in a large package: no two jobs after each other have the same.

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{Dispatcher, Live, live::Progress, now_ms, now_s};
 use crate::{
     execute::{Execute, Measured, Order, Report, Stage, Verdict},
-    model::{Change, Cores, Job, JobId, JobState, Payload, Site},
+    model::{Change, Cores, Job, JobId, JobState, Payload, Sent, Site},
     queue::{
         Durability,
         roots::Roots,
@@ -62,7 +62,7 @@ impl Report for Reporter {
         self.dispatcher.0.wake.notify_one();
     }
 
-    fn supplied(&mut self, sent: Option<(u64, Duration)>) {
+    fn supplied(&mut self, sent: Option<Sent>) {
         self.dispatcher.supplied(&self.id, sent);
     }
 

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{Dispatcher, Stores, now_s};
 use crate::{
     learn::{Closure, Stocks},
-    model::{Input, JobId},
+    model::{Input, JobId, Sent},
     place::Health,
 };
 
@@ -31,11 +31,9 @@ impl Dispatcher {
     /// was time.
     pub(super) async fn survey(&self, paths: BTreeSet<StorePath>) -> Arc<[Input]> {
         let Some(stores) = self.0.stores.clone() else { return Arc::default() };
-        if self.is_first() {
+        let is_full = self.stocks().is_full();
+        if is_full && self.is_first() {
             self.stocks().make_room(now_s());
-        }
-        if self.stocks().closure(&paths) == Closure::default() {
-            return Arc::default();
         }
         let this = self.clone();
         let found_out = tokio::spawn(async move { this.find_out(&*stores, &paths).await });
@@ -60,6 +58,9 @@ impl Dispatcher {
                 }
             }
         };
+        if inputs.is_empty() {
+            return inputs;
+        }
         let nodes = self.0.nodes.facts().into_iter();
         let boards = nodes.filter(|node| !node.here && node.health == Health::Ready);
         let asked = boards.filter_map(|board| {
@@ -105,7 +106,7 @@ impl Dispatcher {
     }
 
     /// Learns that a job's inputs have reached its node, and how fast.
-    pub(super) fn supplied(&self, id: &JobId, sent: Option<(u64, Duration)>) {
+    pub(super) fn supplied(&self, id: &JobId, sent: Option<Sent>) {
         let (node, inputs) = {
             let state = self.state();
             let Some(live) = state.jobs.get(id) else { return };

@@ -27,7 +27,7 @@ use openssh::{
 use tokio::time::timeout;
 
 use super::{
-    nix::{self, ANSWER_TIMEOUT, NixClient},
+    nix::{self, NixClient},
     second::{SecondClient, SecondError, SecondStore},
 };
 use crate::{
@@ -281,11 +281,8 @@ impl Link {
         paths: &BTreeSet<StorePath>,
     ) -> Result<BTreeSet<StorePath>, LinkError> {
         let mut channel = self.channel().await?;
-        let mut discard = Discard;
-        let asked = channel.nix.query_valid_paths(paths, false, &mut discard);
-        let valid = nix::within(ANSWER_TIMEOUT, asked)
-            .await
-            .map_err(|source| LinkError::Ask { board: self.board.clone(), source })?;
+        let valid = nix::valid(&mut channel.nix, paths).await;
+        let valid = valid.map_err(|source| LinkError::Ask { board: self.board.clone(), source })?;
         self.give_back(channel);
         Ok(valid)
     }

@@ -13,7 +13,7 @@ mod queries;
 mod second;
 pub mod ship;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use futures_util::future::BoxFuture;
 use nix_compat::nix_daemon::{BuildMode, BuildResult, Field, StderrMessage};
@@ -25,7 +25,7 @@ pub use pool::{Pool, PoolError};
 pub use queries::{Queries, QueryError};
 pub use second::{SecondClient, SecondError, SecondNix, SecondStore};
 
-use crate::model::{Client, Cores, JobKey, Mode, Payload, first_line};
+use crate::model::{Client, Cores, JobKey, Mode, Payload, Sent, first_line};
 
 /// Numbers of Nix's activities and their results (`logging.hh`).
 pub mod activity {
@@ -115,9 +115,8 @@ pub struct Measured {
 pub trait Report: Send {
     /// The executor has taken the job.
     fn accepted(&mut self) {}
-    /// All inputs are with the executor; `sent` are the bytes that had to be sent for that, and how long
-    /// that took.
-    fn supplied(&mut self, sent: Option<(u64, Duration)>) {
+    /// All inputs are with the executor; `sent` is what had to be sent for that.
+    fn supplied(&mut self, sent: Option<Sent>) {
         let _ = sent;
     }
     /// The build is over and its slot free; what is left is to see to the outputs.

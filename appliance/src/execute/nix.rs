@@ -1,12 +1,13 @@
 //! Connections to a nix-daemon, near or far, as a client.
 
-use std::{io, path::Path, time::Duration};
+use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
 use nix_compat::{
     nix_daemon::{
         ProtocolVersion, ServerHello,
-        client::{Client, ClientError},
+        client::{Client, ClientError, Discard},
     },
+    store_path::StorePath,
     wire::WireError,
 };
 use tokio::{
@@ -40,6 +41,17 @@ pub async fn within<T>(
         let source = io::Error::new(io::ErrorKind::TimedOut, why);
         Err(WireError::Io { doing: "read", what: "an answer", source }.into())
     })
+}
+
+/// Those of `paths` that are valid in the store of `nix`; nothing is fetched for that.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn valid(
+    nix: &mut NixClient,
+    paths: &BTreeSet<StorePath>,
+) -> Result<BTreeSet<StorePath>, ClientError> {
+    within(ANSWER_TIMEOUT, nix.query_valid_paths(paths, false, &mut Discard)).await
 }
 
 /// Greets a daemon at the other end of two streams.

@@ -21,7 +21,7 @@ use super::{
     ship::{self, ShipError},
 };
 use crate::{
-    model::{Payload, Site, first_line},
+    model::{Payload, Sent, Site, first_line},
     queue::roots::Roots,
 };
 
@@ -79,7 +79,7 @@ impl Peer {
         };
         for _ in 0..SHIPMENTS {
             match self.ship(&mut channel.nix, order, report).await {
-                Ok(()) => {}
+                Ok(sent) => report.supplied(sent),
                 Err(ShipError::To(ClientError::Nix(error))) => {
                     let text = first_line(&error.message);
                     return Verdict::Lost(format!("{} did not take the inputs: {text}", self.node));
@@ -140,15 +140,15 @@ impl Peer {
         Verdict::Ended(Box::new(result))
     }
 
-    /// Sends what the board lacks. Only one job at a time uploads to a board; one that lacks
-    /// nothing does not wait for that.
+    /// Sends what the board lacks, and tells what that was. Only one job at a time uploads to a board; one
+    /// that lacks nothing does not wait for that.
     async fn ship(
         &self,
         board: &mut NixClient,
         order: &Order,
         report: &mut dyn Report,
-    ) -> Result<(), ShipError> {
-        let Payload::Derivation(derivation) = &order.payload else { return Ok(()) };
+    ) -> Result<Option<Sent>, ShipError> {
+        let Payload::Derivation(derivation) = &order.payload else { return Ok(None) };
         let inputs = &derivation.input_srcs;
         if self.link.ends_with_channel() {
             // No roost holds them there: what is valid already could be deleted under the build.
@@ -159,8 +159,7 @@ impl Peer {
             }
         }
         if has_all(board, inputs).await.map_err(ShipError::To)? {
-            report.supplied(None);
-            return Ok(());
+            return Ok(None);
         }
         let unreachable = |error: PoolError| {
             ShipError::From(ClientError::Nix(nix_compat::nix_daemon::NixError::new(
@@ -177,16 +176,15 @@ impl Peer {
         };
         let mut local = self.store.take(&ClientOptions::default()).await.map_err(unreachable)?;
         let cargo = ship::missing(&mut local.nix, board, inputs, self.substitute).await?;
+        let mut sent = None;
         if !cargo.is_empty() {
             let stage = |copied| Stage::Shipping { node: self.node.clone(), copied };
             let since = Instant::now();
             ship::send(&mut local.nix, board, &cargo, &stage, report).await?;
-            report.supplied(Some((cargo.bytes(), since.elapsed())));
-        } else {
-            report.supplied(None);
+            sent = Some(Sent { bytes: cargo.bytes(), took: since.elapsed() });
         }
         self.store.give_back(local);
-        Ok(())
+        Ok(sent)
     }
 
     /// What the board says of the job, as our own clients should see it.
@@ -205,9 +203,7 @@ impl Peer {
 }
 
 async fn has_all(board: &mut NixClient, inputs: &BTreeSet<StorePath>) -> Result<bool, ClientError> {
-    let valid =
-        nix::within(ANSWER_TIMEOUT, board.query_valid_paths(inputs, false, &mut Discard)).await?;
-    Ok(valid.len() == inputs.len())
+    Ok(nix::valid(board, inputs).await?.len() == inputs.len())
 }
 
 fn refused(order: &Order, why: &str) -> Verdict {

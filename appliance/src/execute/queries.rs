@@ -1,6 +1,6 @@
 //! Questions to the local nix-daemon, on connections that are kept for a while.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use nix_compat::{
     nix_daemon::{
@@ -9,16 +9,12 @@ use nix_compat::{
     },
     store_path::StorePath,
 };
-use tokio::time::timeout;
 
 use super::{
-    nix::NixClient,
+    nix::{self, ANSWER_TIMEOUT},
     pool::{Pool, PoolError},
 };
 use crate::wire::local_nix::LocalNixError;
-
-/// Longest wait for an answer, which is a database look-up for each path.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -26,15 +22,18 @@ pub enum QueryError {
     /// No connection.
     #[error(transparent)]
     Connect(#[from] LocalNixError),
-    /// The connection was of no use.
-    #[error(transparent)]
-    Lost(#[from] PoolError),
-    /// nix-daemon refused, or went away.
+    /// nix-daemon refused, went away, or said nothing.
     #[error("the local nix-daemon: {0}")]
     Ask(#[from] ClientError),
-    /// nix-daemon said nothing.
-    #[error("the local nix-daemon did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
-    Silent,
+}
+
+impl From<PoolError> for QueryError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Connect(error) => error.into(),
+            PoolError::Lost(error) => error.into(),
+        }
+    }
 }
 
 /// Asks the local nix-daemon. Clones share its connections.
@@ -61,13 +60,13 @@ impl Queries {
         }
         if let Some(mut connection) = self.0.used() {
             // nix-daemon may have been restarted since: then a new connection is asked.
-            if let Ok(valid) = ask(&mut connection.nix, paths).await {
+            if let Ok(valid) = nix::valid(&mut connection.nix, paths).await {
                 self.0.give_back(connection);
                 return Ok(valid);
             }
         }
         let mut connection = self.0.open().await?;
-        let valid = ask(&mut connection.nix, paths).await?;
+        let valid = nix::valid(&mut connection.nix, paths).await?;
         self.0.give_back(connection);
         Ok(valid)
     }
@@ -80,17 +79,8 @@ impl Queries {
         let mut connection = self.0.take(&ClientOptions::default()).await?;
         let mut discard = Discard;
         let infos = connection.nix.query_path_infos(paths, &mut discard);
-        let infos = timeout(ANSWER_TIMEOUT, infos).await.map_err(|_| QueryError::Silent)??;
+        let infos = nix::within(ANSWER_TIMEOUT, infos).await?;
         self.0.give_back(connection);
         Ok(infos)
     }
-}
-
-async fn ask(
-    connection: &mut NixClient,
-    paths: &BTreeSet<StorePath>,
-) -> Result<BTreeSet<StorePath>, QueryError> {
-    let mut discard = Discard;
-    let asked = connection.query_valid_paths(paths, false, &mut discard);
-    Ok(timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| QueryError::Silent)??)
 }

@@ -3,17 +3,16 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::Duration,
 };
 
 use nix_compat::store_path::StorePath;
 
-use crate::model::{ASSUMED_BYTES_PER_S, Input, Supply};
+use crate::model::{Has, Input, Sent, Supply};
 
 /// Smaller inputs are not counted: they are with a node in a moment.
 const MIN_BYTES: u64 = 1 << 20;
 
-/// Paths whose sizes are known at most: some 300 bytes each. Those beyond are not counted.
+/// Paths whose sizes are known at most. Those beyond are not counted.
 const MAX_PATHS: usize = 20_000;
 
 /// What a node has said is believed for so many seconds: it gets paths from others, too, and deletes some.
@@ -52,8 +51,7 @@ struct Known {
 #[derive(Debug)]
 struct Node {
     supply: Supply,
-    /// By numbers of inputs: whether it is known if the node has it.
-    known: Vec<bool>,
+    /// Since when, in seconds since 1970.
     since_s: u64,
     /// Whether a question to it is under way.
     asked: bool,
@@ -135,7 +133,7 @@ impl Stocks {
             return Some(*number);
         }
         let number = u32::try_from(self.paths.len()).ok();
-        let number = number.filter(|_| self.paths.len() < self.max_paths)?;
+        let number = number.filter(|_| !self.is_full())?;
         self.paths.push(Known { path: path.clone(), bytes: None, references: Vec::new() });
         self.numbers.insert(path.clone(), number);
         Some(number)
@@ -148,9 +146,13 @@ impl Stocks {
         if now_s.saturating_sub(node.since_s) >= BELIEVED_S {
             node.forget(now_s);
         }
-        let known = |input: &&Input| node.asked || at(&node.known, input.number);
-        let unknown: Vec<_> = inputs.iter().filter(|it| !known(it)).map(|it| it.number).collect();
-        node.asked |= !unknown.is_empty();
+        if node.asked {
+            return BTreeSet::new();
+        }
+        let numbers = inputs.iter().map(|input| input.number);
+        let unknown: Vec<_> =
+            numbers.filter(|number| node.supply.has(*number) == Has::Unknown).collect();
+        node.asked = !unknown.is_empty();
         let path = |number| self.paths.get(number as usize).map(|known| known.path.clone());
         unknown.into_iter().filter_map(path).collect()
     }
@@ -167,25 +169,19 @@ impl Stocks {
         let Some(has) = has else { return };
         for path in asked {
             if let Some(number) = self.numbers.get(path) {
-                node.learn(*number, !has.contains(path));
+                node.learn(*number, if has.contains(path) { Has::Yes } else { Has::No });
             }
         }
     }
 
-    /// Learns that a node has all of some inputs; of them, so many bytes were `sent` in this time.
-    pub fn arrived(
-        &mut self,
-        node: &str,
-        inputs: &[Input],
-        sent: Option<(u64, Duration)>,
-        now_s: u64,
-    ) {
+    /// Learns that a node has all of some inputs, and what had to be sent for that.
+    pub fn arrived(&mut self, node: &str, inputs: &[Input], sent: Option<Sent>, now_s: u64) {
         let node = self.node(node, now_s);
         for input in inputs {
-            node.learn(input.number, false);
+            node.learn(input.number, Has::Yes);
         }
-        if let Some((bytes, took)) = sent.filter(|(bytes, _)| *bytes >= TELLING_BYTES) {
-            node.sent(bytes, took);
+        if let Some(sent) = sent.filter(|sent| sent.bytes >= TELLING_BYTES) {
+            node.sent(sent);
         }
     }
 
@@ -195,60 +191,53 @@ impl Stocks {
         self.nodes.get(node).map(|node| node.supply.clone()).unwrap_or_default()
     }
 
-    /// Forgets all paths if there is no room for more: for a moment at which no job is open, since the
-    /// numbers of inputs are given anew.
+    /// Whether there is no room for more paths.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.paths.len() >= self.max_paths
+    }
+
+    /// Forgets all paths: for a moment at which no job is open, since the numbers of inputs are given anew.
     pub fn make_room(&mut self, now_s: u64) {
-        if self.paths.len() >= self.max_paths {
-            self.numbers.clear();
-            self.paths.clear();
-            self.nodes.values_mut().for_each(|node| node.forget(now_s));
-        }
+        self.numbers.clear();
+        self.paths.clear();
+        self.nodes.values_mut().for_each(|node| node.forget(now_s));
     }
 
     fn node(&mut self, id: &str, now_s: u64) -> &mut Node {
-        let new =
-            || Node { supply: Supply::default(), known: Vec::new(), since_s: now_s, asked: false };
+        let new = || Node { supply: Supply::default(), since_s: now_s, asked: false };
         self.nodes.entry(id.to_owned()).or_insert_with(new)
     }
 }
 
 impl Node {
-    fn learn(&mut self, number: u32, lacks: bool) {
-        set(&mut self.known, number, true);
+    fn learn(&mut self, number: u32, has: Has) {
         // The last round of placement may hold on to what was known before.
-        set(Arc::make_mut(&mut self.supply.lacks), number, lacks);
+        let all = Arc::make_mut(&mut self.supply.has);
+        let number = number as usize;
+        if all.len() <= number {
+            all.resize(number + 1, Has::Unknown);
+        }
+        all[number] = has;
     }
 
     fn forget(&mut self, now_s: u64) {
-        self.known = Vec::new();
-        self.supply.lacks = Arc::default();
+        self.supply.has = Arc::default();
         self.since_s = now_s;
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn sent(&mut self, bytes: u64, took: Duration) {
+    fn sent(&mut self, Sent { bytes, took }: Sent) {
         let now = (bytes as f64 / took.as_secs_f64().max(1e-3)).max(SLOWEST_BYTES_PER_S);
-        let before = &mut self.supply.bytes_per_s;
-        // The first one counts alone.
-        let first = (*before - ASSUMED_BYTES_PER_S).abs() < f64::EPSILON;
-        *before = if first { now } else { *before * (1.0 - NEWEST) + now * NEWEST };
+        let before = self.supply.bytes_per_s.unwrap_or(now);
+        self.supply.bytes_per_s = Some(before * (1.0 - NEWEST) + now * NEWEST);
     }
-}
-
-fn at(bits: &[bool], number: u32) -> bool {
-    bits.get(number as usize).copied().unwrap_or_default()
-}
-
-fn set(bits: &mut Vec<bool>, number: u32, bit: bool) {
-    let number = number as usize;
-    if bits.len() <= number {
-        bits.resize(number + 1, false);
-    }
-    bits[number] = bit;
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -329,13 +318,13 @@ mod tests {
         let now = 1_000_000;
         let mut stocks = Stocks::default();
         let mut send = |bytes, s| {
-            let sent = Some((bytes, Duration::from_secs(s)));
-            stocks.arrived("board", &[], sent, now);
+            let sent = Sent { bytes, took: Duration::from_secs(s) };
+            stocks.arrived("board", &[], Some(sent), now);
             stocks.supply("board").bytes_per_s
         };
-        assert!((send(TELLING_BYTES - 1, 60) - ASSUMED_BYTES_PER_S).abs() < 1.0, "too little");
-        assert!((send(100_000_000, 100) - 1e6).abs() < 1.0);
-        assert!((send(200_000_000, 100) - 1.3e6).abs() < 1.0);
+        assert_eq!(send(TELLING_BYTES - 1, 60), None, "too little");
+        assert!((send(100_000_000, 100).unwrap() - 1e6).abs() < 1.0);
+        assert!((send(200_000_000, 100).unwrap() - 1.3e6).abs() < 1.0);
     }
 
     #[test]
@@ -349,6 +338,7 @@ mod tests {
         stocks.learn(&path("c"), MIB, []);
         let closure = stocks.closure(&paths(&["a", "b", "c"]));
         assert_eq!((closure.inputs.len(), closure.unknown), (2, vec![]), "there is no room for c");
+        assert!(stocks.is_full());
         stocks.make_room(now);
         stocks.learn(&path("c"), MIB, []);
         let Closure { inputs, unknown } = stocks.closure(&paths(&["a", "c"]));

@@ -24,7 +24,7 @@ pub use job::{
     Site, Size, realised_paths,
 };
 pub use outlook::{Expected, Outlook, Planned};
-pub use supply::{ASSUMED_BYTES_PER_S, Input, Supply};
+pub use supply::{Has, Input, Sent, Supply};
 pub use update::{UpdatePhase, UpdateView};
 pub use view::{
     BoardView, Candidate, Change, ControlRequest, JobView, NodeView, Reach, Standing, Why,

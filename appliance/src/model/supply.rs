@@ -1,9 +1,9 @@
 //! What a node lacks of a job's inputs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// What is assumed of a way over which nothing has been sent yet, in bytes a second: 100 Mbit/s.
-pub const ASSUMED_BYTES_PER_S: f64 = 12.5e6;
+const ASSUMED_BYTES_PER_S: f64 = 12.5e6;
 
 /// An input that takes a moment to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,33 +14,47 @@ pub struct Input {
     pub bytes: u64,
 }
 
-/// Which inputs a node lacks, and how fast they get there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Supply {
-    /// By the numbers of inputs: whether the node lacks it, as far as known.
-    pub lacks: Arc<Vec<bool>>,
-    /// How fast inputs get there.
-    pub bytes_per_s: f64,
+/// Inputs that were sent to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The size of their NARs together.
+    pub bytes: u64,
+    /// How long that took.
+    pub took: Duration,
 }
 
-impl Default for Supply {
-    /// Of a node that is not known to lack anything.
-    fn default() -> Self {
-        Self { lacks: Arc::default(), bytes_per_s: ASSUMED_BYTES_PER_S }
-    }
+/// Whether a node has something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Has {
+    /// It has not said.
+    #[default]
+    Unknown,
+    /// It has.
+    Yes,
+    /// It lacks it.
+    No,
+}
+
+/// Which inputs a node has, and how fast others get there. By default nothing is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Supply {
+    /// By the numbers of inputs; of those beyond the last one it is not known.
+    pub has: Arc<Vec<Has>>,
+    /// How fast inputs get there, in bytes a second; none if none were sent yet.
+    pub bytes_per_s: Option<f64>,
 }
 
 impl Supply {
-    /// Whether the node is known to lack an input.
+    /// Whether the node has an input.
     #[must_use]
-    pub fn lacks(&self, input: Input) -> bool {
-        self.lacks.get(input.number as usize).copied().unwrap_or_default()
+    pub fn has(&self, number: u32) -> Has {
+        self.has.get(number as usize).copied().unwrap_or_default()
     }
 
-    /// The bytes of those of some inputs that the node lacks.
+    /// The bytes of those of some inputs that the node is known to lack.
     #[must_use]
     pub fn missing_bytes(&self, inputs: &[Input]) -> u64 {
-        let missing = inputs.iter().filter(|input| self.lacks(**input));
+        let missing = inputs.iter().filter(|input| self.has(input.number) == Has::No);
         missing.fold(0, |sum: u64, input| sum.saturating_add(input.bytes))
     }
 
@@ -48,6 +62,6 @@ impl Supply {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn takes_s(&self, inputs: &[Input]) -> f64 {
-        self.missing_bytes(inputs) as f64 / self.bytes_per_s
+        self.missing_bytes(inputs) as f64 / self.bytes_per_s.unwrap_or(ASSUMED_BYTES_PER_S)
     }
 }

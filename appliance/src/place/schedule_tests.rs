@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::*;
-use crate::model::{ANYWHERE, Input, Supply};
+use crate::model::{ANYWHERE, Has, Input, Supply};
 
 const SYSTEM: &str = "riscv64-linux";
 
@@ -85,9 +85,9 @@ fn while_nothing_is_known_the_fastest_free_node_has_it() {
 
 /// The same node, without this input, of which it gets 10 MB a second.
 fn lacking(input: Input, node: NodeFacts) -> NodeFacts {
-    let mut lacks = vec![false; input.number as usize];
-    lacks.push(true);
-    NodeFacts { supply: Supply { lacks: Arc::new(lacks), bytes_per_s: 10e6 }, ..node }
+    let mut has = vec![Has::Unknown; input.number as usize];
+    has.push(Has::No);
+    NodeFacts { supply: Supply { has: Arc::new(has), bytes_per_s: Some(10e6) }, ..node }
 }
 
 /// An input that takes so many seconds to be sent.

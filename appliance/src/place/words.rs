@@ -31,7 +31,9 @@ pub(super) fn native(
     } else {
         write!(reason, "; all slots are busy, and its queue is the shortest")
     };
-    missing(&mut reason, node, job);
+    if let Some(lacks) = lacking(node, job) {
+        let _ = write!(reason, "; it {lacks}");
+    }
     let others = able.native.len() - 1;
     if others > 0 {
         let _ = write!(reason, " ({others} other {} could)", plural(others, "node", "nodes"));
@@ -41,13 +43,6 @@ pub(super) fn native(
         let _ = write!(reason, "; {} would have to emulate it", here.name);
     }
     reason + &demanded(job)
-}
-
-/// What has to be sent to a node first, if that is worth a word.
-fn missing(reason: &mut String, node: &NodeFacts, job: &JobFacts<'_>) {
-    if let Some(lacks) = lacking(node, job) {
-        let _ = write!(reason, "; it {lacks}");
-    }
 }
 
 /// What a node lacks of a job's inputs, as the predicate of a sentence; none if that is nothing.

@@ -28,7 +28,7 @@ use crate::{
     learn::{Ending, Outcome, Package, Source, Table},
     model::{
         Builds as _, Client, Demand, How, JobEvent, JobId, JobKey, JobView, Mode, Origin, Payload,
-        Refusal, Site, Submission, Ticket, Want, Wish,
+        Refusal, Sent, Site, Submission, Supply, Ticket, Want, Wish,
     },
     place::{Health, NodeFacts, Policy, local::LocalFacts},
     queue::{
@@ -69,7 +69,7 @@ pub(super) async fn until(mut holds: impl FnMut() -> bool) {
 enum Act {
     Line(&'static str),
     Stage(Stage),
-    Supplied(u64, Duration),
+    Supplied(Sent),
     Measured(Measured),
     End(Verdict),
     Panic,
@@ -115,7 +115,7 @@ impl Run {
 
     /// Inputs of so many bytes have been sent within this time.
     pub(super) fn is_supplied(&self, bytes: u64, took: Duration) {
-        self.acts.send(Act::Supplied(bytes, took)).unwrap();
+        self.acts.send(Act::Supplied(Sent { bytes, took })).unwrap();
     }
 
     pub(super) fn measures(&self, measured: Measured) {
@@ -161,7 +161,7 @@ impl Execute for Hands {
                 match to_do.recv().await {
                     Some(Act::Line(line)) => report.line(line.as_bytes()),
                     Some(Act::Stage(stage)) => report.stage(stage),
-                    Some(Act::Supplied(bytes, took)) => report.supplied(Some((bytes, took))),
+                    Some(Act::Supplied(sent)) => report.supplied(Some(sent)),
                     Some(Act::Measured(measured)) => report.measured(measured),
                     Some(Act::End(verdict)) => return verdict,
                     Some(Act::Panic) => panic!("as the test wants it"),
@@ -317,7 +317,7 @@ pub(super) fn node(id: &str) -> NodeFacts {
         big: 0,
         busy: 0,
         jobs: Vec::new(),
-        supply: crate::model::Supply::default(),
+        supply: Supply::default(),
         health: Health::Ready,
     }
 }
