@@ -40,21 +40,27 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 pub struct Locked(File);
 
 impl Locked {
-    /// Locks the folder itself: a file that is closed after it was open for writing would look to those
-    /// who watch the folder as if something had changed.
+    /// Waits for the folder.
     ///
     /// # Errors
-    /// The folder cannot be opened or locked; [`io::ErrorKind::WouldBlock`] if somebody else has the lock
-    /// and it was not to be waited for.
-    pub fn folder(folder: &Path, wait: bool) -> io::Result<Self> {
+    /// It cannot be opened or locked.
+    pub fn wait_for(folder: &Path) -> io::Result<Self> {
+        Self::new(folder, FlockOperation::LockExclusive)
+    }
+
+    /// Has the folder now.
+    ///
+    /// # Errors
+    /// It cannot be opened or locked; [`io::ErrorKind::WouldBlock`] if somebody else has the lock.
+    pub fn at_once(folder: &Path) -> io::Result<Self> {
+        Self::new(folder, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn new(folder: &Path, how: FlockOperation) -> io::Result<Self> {
+        // The folder itself: a file that is closed after it was open for writing would look to those who watch
+        // the folder as if something had changed.
         let lock = File::open(folder)?;
-        flock(
-            &lock,
-            match wait {
-                true => FlockOperation::LockExclusive,
-                false => FlockOperation::NonBlockingLockExclusive,
-            },
-        )?;
+        flock(&lock, how)?;
         Ok(Self(lock))
     }
 }
@@ -73,12 +79,12 @@ mod tests {
     #[test]
     fn a_lock_ends_when_it_is_dropped_though_a_child_still_has_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let locked = Locked::folder(folder.path(), false).unwrap();
+        let locked = Locked::at_once(folder.path()).unwrap();
         let of_child = locked.0.try_clone().unwrap();
-        let refused = Locked::folder(folder.path(), false).unwrap_err();
+        let refused = Locked::at_once(folder.path()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         drop(locked);
-        Locked::folder(folder.path(), false).unwrap();
+        Locked::at_once(folder.path()).unwrap();
         drop(of_child);
     }
 }

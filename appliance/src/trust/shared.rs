@@ -29,7 +29,7 @@ pub struct Places {
 impl Places {
     /// Keeps others from reading and changing the files until it is dropped.
     fn lock(&self) -> Result<Locked, TrustError> {
-        Locked::folder(&self.trust, true).map_err(TrustError::file("lock", &self.trust))
+        Locked::wait_for(&self.trust).map_err(TrustError::file("lock", &self.trust))
     }
 }
 

@@ -150,7 +150,7 @@ impl Store {
     /// [`UpdateError::Busy`] if somebody else does.
     pub fn hold(&self) -> Result<Held<'_>, UpdateError> {
         self.make()?;
-        match Locked::folder(&self.folder, false) {
+        match Locked::at_once(&self.folder) {
             Ok(lock) => Ok(Held { store: self, _lock: lock }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(UpdateError::Busy),
             Err(error) => Err(failed("lock", &self.folder)(error)),
